@@ -1,0 +1,9 @@
+# CMake reads this file before it chooses a generator: where there is no make but Ninja, plain
+# `cmake -S . -B build` takes Ninja. Any choice of the caller's (-G, CMAKE_GENERATOR, a preset) stands.
+find_program(MLAR_MAKE NAMES make gmake)
+find_program(MLAR_NINJA NAMES ninja ninja-build)
+if(NOT CMAKE_GENERATOR AND NOT MLAR_MAKE AND MLAR_NINJA)
+    set(CMAKE_GENERATOR Ninja CACHE INTERNAL "")
+endif()
+unset(MLAR_MAKE CACHE)
+unset(MLAR_NINJA CACHE)

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fail.c: fills a mlar_diag. */
+#include "arena/fail.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+mlar_status mlar_fail(mlar_diag *diag, mlar_status status, const char *field, int64_t given, int64_t needed,
+                      const char *format, ...) {
+    if (diag == NULL || diag->struct_size != sizeof(mlar_diag)) return status;
+    memset(diag, 0, sizeof *diag);
+    diag->struct_size = sizeof(mlar_diag);
+    diag->status = status;
+    diag->given = given;
+    diag->needed = needed;
+    snprintf(diag->field, sizeof diag->field, "%s", field);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(diag->message, sizeof diag->message, format, arguments);
+    va_end(arguments);
+    return status;
+}

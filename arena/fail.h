@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fail.h: one way to report a failure: fill the caller's optional mlar_diag and return the status. */
+#ifndef MLAR_ARENA_FAIL_H
+#define MLAR_ARENA_FAIL_H
+
+#include <mlarena/status.h>
+#include <stdint.h>
+
+/* Returns status. diag may be NULL; one whose struct_size is not this version's is left alone. field and the
+ * formatted message are cut to fit; given and needed are 0 where there is no number to show. */
+__attribute__((format(printf, 6, 7))) mlar_status mlar_fail(mlar_diag *diag, mlar_status status,
+                                                            const char *field, int64_t given, int64_t needed,
+                                                            const char *format, ...);
+
+#endif

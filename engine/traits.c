@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * traits.c: per device kind, what the kernels can be asked for. */
+#include "engine/traits.h"
+
+#include "arena/fail.h"
+#include "kernels/cpu/kernels.h"
+
+static void cpu_traits(const mlar_config *config, mlar_traits *traits) {
+    /* A worker converts each key once and serves every head with it. */
+    mlar_shape shape = {.heads = config->heads,
+                        .d_qk = config->nope + config->rope,
+                        .d_v = config->nope + config->rope};
+    traits->heads_per_group_min = traits->heads_per_group_max = config->heads;
+    traits->threads = config->threads;
+    traits->thread_scratch_bytes = mlar_cpu_scratch_bytes(&shape);
+}
+
+mlar_status mlar_traits_of(const mlar_config *config, mlar_traits *traits, mlar_diag *diag) {
+    *traits = (mlar_traits){0};
+    if (config->device.device == MLAR_DEVICE_CPU) {
+        cpu_traits(config, traits);
+        return MLAR_OK;
+    }
+    return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device.arch", 0, 0,
+                         "device.arch: no kernels for '%s' (gfx90a, gfx942, gfx950, gfx1100, sm_90)",
+                         config->device.arch);
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * tile_math.h: the arithmetic of one key tile: register-blocked products and the online softmax.
+ *
+ * Included by a variant after vector_avx2.h or vector_avx512.h and after it has set TILE_PACK, the elements in
+ * a 32-bit word of keys, queries and values: 1 (f32, multiplied by FMA) or 2 (bf16 pairs, multiplied by
+ * VDPBF16PS). The file knows no cache layout, no list, no row and no memory but what it is given.
+ *
+ * Everything wide is kept in panels of 64 columns, each panel contiguous, the last as wide as it must be (a
+ * multiple of 16). A 64 x 64 panel of f32 takes 16 KB: it stays in L1 while all rows pass over it.
+ *
+ *     keys     [panel of d][key][columns / PACK]             words of PACK neighbouring elements
+ *     values   [panel of d][key / PACK][columns]             words of PACK neighbouring keys
+ *     queries  [panel of d][panel of heads][d / PACK][heads] words, transposed: heads are the lanes
+ *     scores   [key][heads]                                  f32: no shuffle anywhere in the softmax
+ *     weights  [key / PACK][PACK][heads]                     in the place of the scores: tile_weights()
+ *     out      [panel of d][head][columns]                   f32, unnormalised
+ *
+ * With PACK 1 the keys are the values. */
+#ifndef MLAR_KERNELS_CPU_TILE_MATH_H
+#define MLAR_KERNELS_CPU_TILE_MATH_H
+
+#include <float.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "kernels/params.h"
+
+#if defined(__clang__)
+#define TILE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define TILE_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+enum {
+    TILE_PANEL = 64,
+    TILE_LANES = 16, /* head counts and widths are padded to so many */
+    TILE_MAX_LANES = (MLAR_MAX_HEADS + TILE_LANES - 1) / TILE_LANES * TILE_LANES,
+};
+
+VFN int32_t tile_padded(int32_t count) { return (count + TILE_LANES - 1) / TILE_LANES * TILE_LANES; }
+
+/* Width of the panel that begins at `column`; `padded` columns in all. */
+VFN int32_t tile_panel_width(int32_t padded, int32_t column) {
+    return padded - column < TILE_PANEL ? padded - column : TILE_PANEL;
+}
+
+/* ---- products ----
+ *
+ * c[rows][width] = c * factor + a[rows][steps] * b[steps][width], where a's elements are words read one by one
+ * from anywhere, b's rows are contiguous words, and c is f32. */
+
+enum tile_start { TILE_FROM_ZERO, TILE_ADD, TILE_RESCALE };
+
+typedef struct tile_product {
+    const float *a; /* words, whatever they hold */
+    const float *b; /* [steps][width] */
+    float *c;       /* [rows], c_row apart */
+    const float *factor; /* [rows], TILE_RESCALE only */
+    ptrdiff_t a_row, a_step, c_row;
+    int32_t rows, steps, width;
+    enum tile_start start;
+} tile_product;
+
+#if TILE_PACK == 1
+VFN v_f32 tile_multiply_add(v_f32 a, v_f32 b, v_f32 c) { return v_fma(a, b, c); }
+#else
+VFN v_f32 tile_multiply_add(v_f32 a, v_f32 b, v_f32 c) {
+    return _mm512_dpbf16_ps(c, (__m512bh)v_bits(b), (__m512bh)v_bits(a));
+}
+#endif
+
+/* One block of c, in registers from first to last. `planes` words of a, a_step apart, meet each row of b. */
+VFN void tile_block(const tile_product *x, int32_t row, int32_t column, const int planes, const int rows,
+                    const int vectors) {
+    const float *a = x->a + row * x->a_row;
+    const float *b = x->b + column;
+    float *c = x->c + row * x->c_row + column;
+    v_f32 sum[12][4];
+    TILE_UNROLL for (int r = 0; r < rows; ++r) {
+        const v_f32 factor = v_set(x->start == TILE_RESCALE ? x->factor[row + r] : 1.0f);
+        TILE_UNROLL for (int v = 0; v < vectors; ++v)
+            sum[r][v] = x->start == TILE_FROM_ZERO ? v_zero() : v_mul(v_load(c + r * x->c_row + v * V_LANES), factor);
+    }
+    for (int32_t step = 0; step < x->steps; ++step, b += x->width) {
+        v_f32 right[4];
+        TILE_UNROLL for (int v = 0; v < vectors; ++v) right[v] = v_load(b + v * V_LANES);
+        TILE_UNROLL for (int plane = 0; plane < planes; ++plane, a += x->a_step) {
+            TILE_UNROLL for (int r = 0; r < rows; ++r) {
+                const v_f32 left = v_set(a[r * x->a_row]);
+                TILE_UNROLL for (int v = 0; v < vectors; ++v)
+                    sum[r][v] = tile_multiply_add(left, right[v], sum[r][v]);
+            }
+        }
+    }
+    TILE_UNROLL for (int r = 0; r < rows; ++r)
+        TILE_UNROLL for (int v = 0; v < vectors; ++v) v_store(c + r * x->c_row + v * V_LANES, sum[r][v]);
+}
+
+VFN void tile_all_rows(const tile_product *x, int32_t column, const int planes, const int rows, const int vectors) {
+    int32_t row = 0;
+    for (; row + rows <= x->rows; row += rows) tile_block(x, row, column, planes, rows, vectors);
+    for (; row + 4 <= x->rows; row += 4) tile_block(x, row, column, planes, 4, vectors);
+    for (; row < x->rows; ++row) tile_block(x, row, column, planes, 1, vectors);
+}
+
+/* Blocks of 24 sums in 32 registers, or of 12 in 16: enough to hide the latency of the units. */
+VFN void tile_multiply(const tile_product *x, const int planes) {
+    int32_t column = 0;
+#if defined(__AVX512F__)
+    for (; column + 64 <= x->width; column += 64) tile_all_rows(x, column, planes, 6, 4);
+    for (; column + 32 <= x->width; column += 32) tile_all_rows(x, column, planes, 12, 2);
+    for (; column < x->width; column += 16) tile_all_rows(x, column, planes, 12, 1);
+#else
+    for (; column < x->width; column += 16) tile_all_rows(x, column, planes, 6, 2);
+#endif
+}
+
+/* ---- queries ---- */
+
+/* How a head's scores come out of its products: score = product * fraction * 2^power. */
+typedef struct tile_scaling {
+    float fraction[TILE_MAX_LANES];
+    float power[TILE_MAX_LANES]; /* PACK 2 only */
+} tile_scaling;
+
+/* The words of `head` and its neighbours in the panel of d that begins at `column`: step 0, *stride apart. */
+VFN float *tile_queries_at(float *queries, int32_t lanes, int32_t padded, int32_t column, int32_t head,
+                           int32_t *stride) {
+    const int32_t group = head / TILE_PANEL * TILE_PANEL;
+    *stride = tile_panel_width(lanes, group);
+    return queries + (lanes * column + group * tile_panel_width(padded, column)) / TILE_PACK + head - group;
+}
+
+/* V_LANES words of a row of `elements` bf16, from element `from` on; zeros past its end. */
+VFN v_u32 tile_query_words(const uint16_t *row, int32_t from, int32_t elements) {
+    uint16_t rest[2 * V_LANES] = {0};
+    if (from + 2 * V_LANES <= elements) return v_load_u32(row + from);
+    if (from < elements) memcpy(rest, row + from, (size_t)(elements - from) * sizeof *rest);
+    return v_load_u32(rest);
+}
+
+#if TILE_PACK == 1
+
+/* The scale goes into the queries, where no sum overflows that the scaled score does not; a scale above 1,
+ * which could take the queries themselves out of range, comes after. */
+static void tile_scale_queries(float *queries, int32_t lanes, int32_t padded, float scale, tile_scaling *scaling) {
+    const int32_t before = scale >= -1.0f && scale <= 1.0f;
+    const v_f32 factor = v_set(before ? scale : 1.0f);
+    for (int32_t i = 0; i < lanes * padded; i += V_LANES) v_store(queries + i, v_mul(v_load(queries + i), factor));
+    for (int32_t head = 0; head < lanes; ++head) scaling->fraction[head] = before ? 1.0f : scale;
+}
+
+VFN v_f32 tile_scaled(v_f32 product, const tile_scaling *scaling, int32_t head) {
+    return v_mul(product, v_load(scaling->fraction + head));
+}
+
+#else
+
+/* The units take subnormal operands as zero, and sums in f32 can overflow though the scaled score would not.
+ * So each head's largest |q| is brought below 2^-10 by a power of two, which is exact (but for elements 2^116
+ * times smaller) and leaves 640 products with bf16 no way to overflow; the power comes out with the scale. */
+static void tile_scale_queries(float *queries, int32_t lanes, int32_t padded, float scale, tile_scaling *scaling) {
+    const v_u32 upper = v_set_u32(0xffff0000u);
+    for (int32_t head = 0; head < lanes; head += V_LANES) {
+        v_u32 largest = v_set_u32(0x00800000); /* a head of zeros */
+        v_f32 power;
+        int32_t stride;
+        for (int32_t column = 0; column < padded; column += TILE_PANEL) {
+            const float *at = tile_queries_at(queries, lanes, padded, column, head, &stride);
+            for (int32_t step = 0; step < tile_panel_width(padded, column) / 2; ++step) {
+                const v_u32 words = v_load_u32(at + step * stride);
+                const v_u32 even = v_shift_left(v_and(words, v_set_u32(0x7fff)), 16);
+                const v_u32 odd = v_and(words, v_set_u32(0x7fff0000u));
+                largest = _mm512_max_epu32(largest, _mm512_max_epu32(even, odd));
+            }
+        }
+        largest = _mm512_min_epu32(largest, v_set_u32(0x7f7fffff)); /* infinity and NaN, which no power mends */
+        power = v_sub(v_set(-11.0f), _mm512_getexp_ps(v_from_bits(largest)));
+        for (int32_t column = 0; column < padded; column += TILE_PANEL) {
+            float *at = tile_queries_at(queries, lanes, padded, column, head, &stride);
+            for (int32_t step = 0; step < tile_panel_width(padded, column) / 2; ++step) {
+                const v_u32 words = v_load_u32(at + step * stride);
+                const v_f32 even = _mm512_scalef_ps(v_from_bits(v_shift_left(words, 16)), power);
+                const v_f32 odd = _mm512_scalef_ps(v_from_bits(v_and(words, upper)), power);
+                const v_u32 scaled = v_or(v_shift_right(v_bits(even), 16), v_and(v_bits(odd), upper));
+                v_store(at + step * stride, v_from_bits(scaled));
+            }
+        }
+        v_store(scaling->fraction + head, _mm512_getmant_ps(v_set(scale), _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_src));
+        v_store(scaling->power + head, v_sub(v_add(_mm512_getexp_ps(v_set(scale)), v_set(1.0f)), power));
+    }
+}
+
+VFN v_f32 tile_scaled(v_f32 product, const tile_scaling *scaling, int32_t head) {
+    return _mm512_scalef_ps(v_mul(product, v_load(scaling->fraction + head)), v_load(scaling->power + head));
+}
+
+#endif
+
+/* bf16 q[heads][elements], q_stride apart -> transposed words; heads and elements padded with zeros. */
+static void tile_load_queries(const uint16_t *q, int64_t q_stride, int32_t heads, int32_t elements, float scale,
+                              float *queries, tile_scaling *scaling) {
+    const int32_t lanes = tile_padded(heads), padded = tile_padded(elements);
+    for (int32_t head = 0; head < lanes; head += V_LANES) {
+        for (int32_t from = 0; from < padded; from += 2 * V_LANES) {
+            const int32_t column = from / TILE_PANEL * TILE_PANEL;
+            const int32_t words = padded - from < 2 * V_LANES ? (padded - from) / 2 : V_LANES;
+            int32_t stride;
+            float *at = tile_queries_at(queries, lanes, padded, column, head, &stride);
+            v_u32 word[V_LANES];
+            for (int32_t i = 0; i < V_LANES; ++i)
+                word[i] = head + i < heads ? tile_query_words(q + (head + i) * q_stride, from, elements)
+                                           : v_set_u32(0);
+            v_transpose(word);
+            at += (from - column) / TILE_PACK * stride;
+            for (int32_t i = 0; i < words; ++i) {
+#if TILE_PACK == 1
+                v_store(at + 2 * i * stride, v_from_bits(v_shift_left(word[i], 16)));
+                v_store(at + (2 * i + 1) * stride, v_from_bits(v_and(word[i], v_set_u32(0xffff0000u))));
+#else
+                v_store(at + i * stride, v_from_bits(word[i]));
+#endif
+            }
+        }
+    }
+    tile_scale_queries(queries, lanes, padded, scale, scaling);
+}
+
+/* ---- softmax ---- */
+
+/* e^x for x <= 0, within 1 ulp; 0 where that would be subnormal, NaN for NaN. x = n ln 2 + r, |r| <= ln 2 / 2;
+ * the polynomial is a minimax fit of e^r to 3e-9. */
+VFN v_f32 tile_exp(v_f32 x) {
+    const v_f32 n = v_nearest(v_mul(x, v_set(0x1.715476p+0f)));
+    const v_f32 r = v_minus_product(v_minus_product(x, n, v_set(0x1.62e43p-1f)), n, v_set(-0x1.05c61p-29f));
+    v_f32 fit = v_fma(v_set(0x1.6a2434p-10f), r, v_set(0x1.1239e2p-7f));
+    fit = v_fma(fit, r, v_set(0x1.5558f2p-5f));
+    fit = v_fma(fit, r, v_set(0x1.555492p-3f));
+    fit = v_fma(fit, r, v_set(0x1.fffffcp-2f));
+    fit = v_fma(fit, v_mul(r, r), r);
+    return v_scale_if(x, v_set(-87.0f), v_add(fit, v_set(1.0f)), n);
+}
+
+/* The weights of one pair of keys as products want them. PACK 2: each f32 weight is the sum of two bf16, cut
+ * off and remainder, so that what is lost is below 2^-16 of it. */
+VFN void tile_store_weights(float *to, int32_t lanes, v_f32 first, v_f32 second) {
+#if TILE_PACK == 1
+    v_store(to, first);
+    v_store(to + lanes, second);
+#else
+    const v_u32 upper = v_set_u32(0xffff0000u), half = v_set_u32(0x8000);
+    const v_u32 a = v_and(v_bits(first), upper), b = v_and(v_bits(second), upper);
+    const v_u32 a_rest = v_add_u32(v_bits(v_sub(first, v_from_bits(a))), half);
+    const v_u32 b_rest = v_add_u32(v_bits(v_sub(second, v_from_bits(b))), half);
+    v_store(to, v_from_bits(v_or(v_shift_right(a, 16), b)));
+    v_store(to + lanes, v_from_bits(v_or(v_shift_right(a_rest, 16), v_and(b_rest, upper))));
+#endif
+}
+
+/* Products of `count` keys -> weights exp(score - max), in place; max and sum carry on; `moved` is by what the
+ * sums so far are to be multiplied. max begins at -FLT_MAX, so that the difference of two infinities never
+ * arises; a NaN score does not touch it and lives on in the sum and the weights. */
+static void tile_weights(float *scores, int32_t count, int32_t lanes, const tile_scaling *scaling, float *max,
+                         float *sum, float *moved) {
+    for (int32_t head = 0; head < lanes; head += V_LANES) {
+        const v_f32 old_max = v_load(max + head);
+        v_f32 even = old_max, odd = old_max, total, factor;
+        float *at = scores + head;
+        int32_t key = 0;
+        for (; key + 1 < count; key += 2, at += 2 * lanes) {
+            const v_f32 a = tile_scaled(v_load(at), scaling, head), b = tile_scaled(v_load(at + lanes), scaling, head);
+            v_store(at, a);
+            v_store(at + lanes, b);
+            even = v_max(a, even);
+            odd = v_max(b, odd);
+        }
+        if (key < count) {
+            const v_f32 a = tile_scaled(v_load(at), scaling, head);
+            v_store(at, a);
+            even = v_max(a, even);
+        }
+        even = v_max(even, odd);
+        factor = tile_exp(v_sub(old_max, even));
+        total = v_mul(v_load(sum + head), factor);
+        for (key = 0, at = scores + head; key + 1 < count; key += 2, at += 2 * lanes) {
+            const v_f32 a = tile_exp(v_sub(v_load(at), even)), b = tile_exp(v_sub(v_load(at + lanes), even));
+            total = v_add(total, v_add(a, b));
+            tile_store_weights(at, lanes, a, b);
+        }
+        if (key < count) {
+            const v_f32 a = tile_exp(v_sub(v_load(at), even));
+            total = v_add(total, a);
+            tile_store_weights(at, lanes, a, v_zero());
+        }
+        v_store(max + head, even);
+        v_store(sum + head, total);
+        v_store(moved + head, factor);
+    }
+}
+
+#endif
