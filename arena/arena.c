@@ -127,8 +127,7 @@ void *mlar_arena_pointer(const mlar_arena_core *arena, int32_t index) {
     return arena->base + plan->offsets[index];
 }
 
-/* ---- what the sanitizers are told -----------------------------------------------------------------------
- */
+/* ---- what the sanitizers are told ------------------------------------------------------------ */
 
 static bool is_live(const mlar_plan_request *request, int32_t stage) {
     return mlar_plan_is_persistent(request) || mlar_plan_is_live(request, stage);
@@ -146,13 +145,18 @@ static int32_t live_by_address(const mlar_plan *plan, int32_t stage, uint8_t liv
     return count;
 }
 
+/* Constant where there is no sanitizer: entering a stage then costs one store. */
+static bool has_shadow(const mlar_arena_core *arena) {
+    return MLAR_SHADOW_ACTIVE && arena->source.host_visible && arena->base != NULL;
+}
+
 void mlar_arena_expose(mlar_arena_core *arena) {
-    if (arena->source.host_visible) mlar_shadow_show(arena->base, arena->bytes);
+    if (has_shadow(arena)) mlar_shadow_show(arena->base, arena->bytes);
 }
 
 void mlar_arena_conceal(mlar_arena_core *arena) {
     const mlar_plan *plan = arena->plan;
-    if (!arena->source.host_visible || plan == NULL || arena->stage == MLAR_STAGE_ANY) return;
+    if (!has_shadow(arena) || plan == NULL || arena->stage == MLAR_STAGE_ANY) return;
     uint8_t live[MLAR_PLAN_MAX_REQUESTS];
     int32_t count = live_by_address(plan, arena->stage, live);
     uint64_t end = 0;
@@ -167,7 +171,7 @@ void mlar_arena_conceal(mlar_arena_core *arena) {
 
 void mlar_arena_enter_stage(mlar_arena_core *arena, int32_t stage) {
     arena->stage = stage;
-    if (!arena->source.host_visible || arena->plan == NULL) return;
+    if (!has_shadow(arena) || arena->plan == NULL) return;
     mlar_arena_expose(arena);
     mlar_arena_conceal(arena);
     for (int32_t i = 0; i < arena->plan->count; i++) {

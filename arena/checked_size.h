@@ -46,8 +46,8 @@ static inline bool mlar_is_power_of_two(uint64_t value) {
     return value != 0 && (value & (value - 1)) == 0;
 }
 
-/* The smallest multiple of align that is not below value; align must be a power of two, anything else fails.
- */
+/* The smallest multiple of align that is not below value; align must be a power of two, anything
+ * else fails. */
 static inline uint64_t mlar_checked_align_up(mlar_checked *check, uint64_t value, uint64_t align) {
     if (!mlar_is_power_of_two(align)) return mlar_checked_fail(check);
     uint64_t mask = align - 1;

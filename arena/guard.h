@@ -24,8 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* ---- guard zones ----------------------------------------------------------------------------------------
- */
+/* ---- guard zones ----------------------------------------------------------------------------- */
 
 typedef enum mlar_guard_side { MLAR_GUARD_FRONT, MLAR_GUARD_BACK, MLAR_GUARD_SIDES } mlar_guard_side;
 
@@ -60,8 +59,7 @@ void mlar_guards_fill(const mlar_guards *guards, mlar_arena_core *arena, int32_t
 mlar_status mlar_guards_check(const mlar_guards *guards, mlar_arena_core *arena, int32_t first_stage,
                               int32_t last_stage, mlar_diag *diag);
 
-/* ---- poison ---------------------------------------------------------------------------------------------
- */
+/* ---- poison ---------------------------------------------------------------------------------- */
 
 typedef enum mlar_element {
     MLAR_ELEMENT_BF16,
@@ -85,8 +83,7 @@ void mlar_poison_fill(void *bytes, uint64_t count, uint32_t word);
  * happens to equal the poison is not seen, so this is a lower bound. */
 uint64_t mlar_poison_high_water(const void *bytes, uint64_t count, uint32_t word);
 
-/* ---- poison over a plan ---------------------------------------------------------------------------------
- */
+/* ---- poison over a plan ---------------------------------------------------------------------- */
 
 enum { MLAR_POISON_MAX_SEGMENTS = 2 * MLAR_PLAN_MAX_REQUESTS };
 
@@ -98,8 +95,8 @@ typedef struct mlar_poison_segment {
     int32_t index;
 } mlar_poison_segment;
 
-/* All scratch at once, lowest address first: returns the number of segments. Persistent buffers are left out.
- */
+/* All scratch at once, lowest address first: returns the number of segments. Persistent buffers are
+ * left out. */
 int32_t mlar_poison_segments(const mlar_plan *plan, mlar_poison_segment segments[MLAR_POISON_MAX_SEGMENTS]);
 
 /* Poisons all scratch; elements[i] is the type of the plan's buffer i. */

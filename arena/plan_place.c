@@ -24,8 +24,8 @@ static const sort_key placing_orders[][3] = {
     {KEY_LATE, KEY_SPAN, KEY_WIDTH},  /* against it */
 };
 
-/* Search nodes for the lower bound, and for anything better than the orders found: together a few ms. */
-enum { NODES_FOR_BOUND = 10000, NODES_FOR_BETTER = 5000 };
+/* Search nodes for the lower bound, and for anything better than the orders found: together one or two ms. */
+enum { NODES_FOR_BOUND = 3000, NODES_FOR_BETTER = 1500 };
 
 static uint64_t key_value(const mlar_place_problem *problem, const mlar_place_item *item, sort_key key) {
     uint64_t load = 0;

@@ -180,8 +180,7 @@ void mlar_plan_print_table(const mlar_plan_view *view, mlar_plan_write write, vo
     put_totals(&out, plan);
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------------------
- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void put_string(const printer *out, const char *text) {
     put(out, "\"");

@@ -67,8 +67,7 @@ MLAR_SHADOW_BLIND uint64_t mlar_poison_high_water(const void *bytes, uint64_t co
     return count;
 }
 
-/* ---- over a plan ----------------------------------------------------------------------------------------
- */
+/* ---- over a plan ----------------------------------------------------------------------------- */
 
 static bool is_scratch(const mlar_plan_request *request) {
     return request->bytes != 0 && !mlar_plan_is_persistent(request);

@@ -22,6 +22,12 @@
 #define MLAR_SHADOW_ADDRESS 1
 #endif
 
+#if defined(MLAR_SHADOW_ADDRESS) || defined(MLAR_SHADOW_MEMORY)
+#define MLAR_SHADOW_ACTIVE 1
+#else
+#define MLAR_SHADOW_ACTIVE 0
+#endif
+
 #if defined(MLAR_SHADOW_ADDRESS)
 #include <sanitizer/asan_interface.h>
 #endif

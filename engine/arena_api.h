@@ -8,10 +8,12 @@
 
 #include <mlarena/mlarena.h>
 
-/* What the opaque words of a public arena hold. */
+/* What the opaque words of a public arena hold; the core comes first. */
 typedef struct mlar_arena_body {
     mlar_arena_core core;
-    mlar_caller_memory caller;
+    mlar_caller_memory caller; /* from_caller */
+    mlar_device *device;       /* from_pool */
+    void *pool;
 } mlar_arena_body;
 
 _Static_assert(sizeof(mlar_arena_body) <= sizeof(mlar_arena), "the public struct has room");

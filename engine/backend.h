@@ -19,6 +19,7 @@ typedef struct mlar_launch {
     int32_t kind; /* whose buffers are live; -1: only persistent ones */
     enum mlar_position at;
     const mlar_stage_args *args;
+    const mlar_layer_params *layer;   /* the host's copy of what args refer to: which kernel serves it */
     const mlar_set_block_args *block; /* set_block */
 } mlar_launch;
 
@@ -42,6 +43,10 @@ typedef struct mlar_backend {
     /* Between begin and end, launches without a stream become the body of program `index` instead of running. */
     mlar_status (*capture_begin)(void *state, int32_t index, mlar_diag *diag);
     mlar_status (*capture_end)(void *state, int32_t index, int keep, mlar_diag *diag);
+    /* Between these, the same launches in the same order give program `index` new arguments (route node-params). The
+     * program must not be in flight. */
+    mlar_status (*update_begin)(void *state, int32_t index);
+    mlar_status (*update_end)(void *state, int32_t index);
     mlar_status (*replay)(void *state, int32_t index, void *stream);
     mlar_status (*release)(void *state, int32_t index);
     void *(*graph)(void *state, int32_t index);

@@ -24,6 +24,7 @@ struct mlar_program {
     int32_t capacity_rows;
     int32_t layer_count;
     int32_t first_layer; /* head of a list through mlar_layer_slot.next */
+    mlar_step_params step; /* route node-params: what its launches carry */
 };
 
 /* One layer block of the arena, and what the host knows of it. */

@@ -84,15 +84,28 @@ static mlar_status write_layers(mlar_program *program) {
     return MLAR_OK;
 }
 
+/* Everything a program launches. By route step-block its arguments never change; by route node-params they carry the
+ * bindings and the step, and are issued again to change them. */
+static mlar_status issue_layers(mlar_program *program, mlar_diag *diag) {
+    mlar_engine *engine = program->engine;
+    int by_block = engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK;
+    program->step = engine->step;
+    mlar_status status = MLAR_OK;
+    for (int32_t i = program->first_layer; i >= 0 && status == MLAR_OK; i = engine->layers[i].next) {
+        mlar_carriers carriers = {.layer = &engine->layers[i].bound,
+                                  .layer_block = by_block ? mlar_layer_block(engine, i) : NULL,
+                                  .step = by_block ? NULL : &program->step};
+        status = mlar_sequence_issue(engine, program->kind, &carriers, program->capacity_rows, NULL, diag);
+    }
+    return status;
+}
+
 static mlar_status record(mlar_program *program, mlar_diag *diag) {
     mlar_engine *engine = program->engine;
     int32_t index = index_of(program);
     mlar_status status = engine->backend->capture_begin(engine->backend_state, index, diag);
     if (status != MLAR_OK) return mlar_engine_note(engine, status);
-    for (int32_t i = program->first_layer; i >= 0 && status == MLAR_OK; i = engine->layers[i].next) {
-        mlar_carriers carriers = {.layer_block = mlar_layer_block(engine, i)};
-        status = mlar_sequence_issue(engine, program->kind, &carriers, program->capacity_rows, NULL, diag);
-    }
+    status = issue_layers(program, diag);
     mlar_status ended = engine->backend->capture_end(engine->backend_state, index, status == MLAR_OK,
                                                      status == MLAR_OK ? diag : NULL);
     return mlar_engine_note(engine, status == MLAR_OK ? ended : status);
@@ -164,6 +177,35 @@ static mlar_status open_program(const mlar_program *program) {
     return mlar_engine_usable(program->engine);
 }
 
+/* Layers whose block is not what it should be: rebound, or forgotten by an invalidate. */
+static mlar_status write_changes(mlar_program *program, void *stream) {
+    mlar_engine *engine = program->engine;
+    for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next) {
+        mlar_layer_slot *slot = &engine->layers[i];
+        if (slot->written) continue;
+        mlar_status status = mlar_sequence_set_block(engine, mlar_layer_block(engine, i), &slot->bound,
+                                                     sizeof slot->bound, stream, NULL);
+        if (status != MLAR_OK) return status;
+        slot->written = 1;
+    }
+    return MLAR_OK;
+}
+
+/* Route node-params: new arguments if the step or a layer has changed. */
+static mlar_status update_nodes(mlar_program *program) {
+    mlar_engine *engine = program->engine;
+    int changed = memcmp(&program->step, &engine->step, sizeof engine->step) != 0;
+    for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next) {
+        changed |= !engine->layers[i].written;
+        engine->layers[i].written = 1;
+    }
+    if (!changed) return MLAR_OK;
+    mlar_status status = engine->backend->update_begin(engine->backend_state, index_of(program));
+    if (status == MLAR_OK) status = issue_layers(program, NULL);
+    mlar_status ended = engine->backend->update_end(engine->backend_state, index_of(program));
+    return mlar_engine_note(engine, status == MLAR_OK ? ended : status);
+}
+
 mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar_bindings *bindings, void *stream,
                                 mlar_diag *diag) {
     mlar_status status = open_program(program);
@@ -181,37 +223,23 @@ mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar
     if (status == MLAR_OK) status = mlar_bindings_same_shape(&slot->bound, &bound, diag);
     if (status != MLAR_OK) return status;
     if (slot->written && memcmp(&slot->bound, &bound, sizeof bound) == 0) return MLAR_OK;
-    status = mlar_sequence_set_block(engine, mlar_layer_block(engine, index), &bound, sizeof bound, stream, diag);
-    slot->written = status == MLAR_OK;
-    if (status == MLAR_OK) slot->bound = bound;
-    return status;
-}
-
-/* After an invalidate: write again what the device should hold. */
-static mlar_status restore_layers(mlar_program *program, void *stream) {
-    mlar_engine *engine = program->engine;
-    for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next) {
-        mlar_layer_slot *slot = &engine->layers[i];
-        if (slot->written) continue;
-        mlar_status status = mlar_sequence_set_block(engine, mlar_layer_block(engine, i), &slot->bound,
-                                                     sizeof slot->bound, stream, NULL);
-        if (status != MLAR_OK) return status;
-        slot->written = 1;
-    }
-    return MLAR_OK;
+    slot->written = 0;
+    slot->bound = bound;
+    return engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK ? write_changes(program, stream) : MLAR_OK;
 }
 
 mlar_status mlar_program_replay(mlar_program *program, void *stream) {
     mlar_status status = open_program(program);
     if (status != MLAR_OK) return status;
     mlar_engine *engine = program->engine;
-    if (engine->backend->capturing(engine->backend_state, stream)) return MLAR_ERROR_CAPTURING;
     if (program->fingerprint != engine->layout.fingerprint) return MLAR_ERROR_FINGERPRINT;
     if (engine->step_serial == 0 || !engine->step_written) return MLAR_ERROR_STATE;
     if (engine->step.rows_device == NULL && engine->step.rows > program->capacity_rows) return MLAR_ERROR_CAPACITY;
     if (engine->layout.dims.balanced && engine->prepared_serial[program->kind] != engine->step_serial)
         return MLAR_ERROR_STATE;
-    if ((status = restore_layers(program, stream)) != MLAR_OK) return status;
+    status = engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK ? write_changes(program, stream)
+                                                                              : update_nodes(program);
+    if (status != MLAR_OK) return status;
     mlar_guarding_before(engine, program->kind);
     status = mlar_engine_note(engine, engine->backend->replay(engine->backend_state, index_of(program), stream));
     if (status != MLAR_OK) return status;

@@ -12,7 +12,7 @@ static void fill_args(const mlar_engine *engine, int32_t kind, const mlar_carrie
                       mlar_stage_args *args) {
     const mlar_kind_dims *dims = &engine->layout.dims.kind[kind];
     memset(args, 0, sizeof *args);
-    if (carriers->by_value != NULL) args->layer = *carriers->by_value;
+    if (carriers->layer_block == NULL) args->layer = *carriers->layer;
     args->layer_block = carriers->layer_block;
     if (carriers->step != NULL) {
         args->rows = carriers->step->rows;
@@ -37,11 +37,12 @@ static void fill_args(const mlar_engine *engine, int32_t kind, const mlar_carrie
     args->capacity_rows = capacity_rows;
 }
 
-static mlar_status launch_tile(mlar_engine *engine, int32_t kind, const mlar_stage *stage, mlar_stage_args *args,
-                               int32_t row_begin, void *stream, mlar_diag *diag) {
+static mlar_status launch_tile(mlar_engine *engine, int32_t kind, const mlar_stage *stage,
+                               const mlar_layer_params *layer, mlar_stage_args *args, int32_t row_begin, void *stream,
+                               mlar_diag *diag) {
     args->row_begin = row_begin;
     args->row_count = mlar_min_i32(args->shape.row_tile, args->capacity_rows - row_begin);
-    mlar_launch launch = {.id = stage->id, .kind = kind, .at = stage->at, .args = args};
+    mlar_launch launch = {.id = stage->id, .kind = kind, .at = stage->at, .args = args, .layer = layer};
     return mlar_engine_note(engine, engine->backend->launch(engine->backend_state, &launch, stream, diag));
 }
 
@@ -54,7 +55,7 @@ mlar_status mlar_sequence_issue(mlar_engine *engine, int32_t kind, const mlar_ca
         for (int32_t i = 0; i < mlar_stage_count; i++) {
             const mlar_stage *stage = &mlar_stages[i];
             if (stage->at == MLAR_AT_PREPARE || !stage->when(dims, &dims->kind[kind])) continue;
-            mlar_status status = launch_tile(engine, kind, stage, &args, row, stream, diag);
+            mlar_status status = launch_tile(engine, kind, stage, carriers->layer, &args, row, stream, diag);
             if (status != MLAR_OK) return status;
         }
     return MLAR_OK;
@@ -69,7 +70,7 @@ mlar_status mlar_sequence_prepare(mlar_engine *engine, int32_t kind, const mlar_
         const mlar_stage *stage = &mlar_stages[i];
         if (stage->at != MLAR_AT_PREPARE || !stage->when(dims, &dims->kind[kind])) continue;
         for (int32_t row = 0; row < args.capacity_rows; row += args.shape.row_tile) {
-            mlar_status status = launch_tile(engine, kind, stage, &args, row, stream, diag);
+            mlar_status status = launch_tile(engine, kind, stage, carriers->layer, &args, row, stream, diag);
             if (status != MLAR_OK) return status;
         }
     }

@@ -9,8 +9,8 @@
 
 /* Where a launch finds its bindings and its live rows. */
 typedef struct mlar_carriers {
-    const mlar_layer_params *by_value;    /* or */
-    const mlar_layer_params *layer_block; /* in the arena */
+    const mlar_layer_params *layer;       /* the host's copy: travels by value unless ... */
+    const mlar_layer_params *layer_block; /* ... it stands in the arena */
     const mlar_step_params *step;         /* by value, or null: the arena's step block */
 } mlar_carriers;
 

@@ -43,7 +43,8 @@ mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *given, void *
     if ((status = read_step(given, engine->layout.dims.config.max_rows, &step, NULL)) != MLAR_OK) return status;
     if (!engine->step_written || memcmp(&step, &engine->step, sizeof step) != 0) {
         engine->step = step;
-        if ((status = write_step(engine, stream)) != MLAR_OK) return status;
+        engine->step_written = engine->layout.dims.config.update_route == MLAR_UPDATE_NODE_PARAMS;
+        if (!engine->step_written && (status = write_step(engine, stream)) != MLAR_OK) return status;
     }
     engine->step_serial++;
     engine->counts.steps++;
@@ -63,7 +64,9 @@ mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bi
     if (given != NULL && (status = read_step(given, max_rows, &step, diag)) != MLAR_OK) return status;
     if (given == NULL && !engine->step_written)
         return mlar_fail(diag, MLAR_ERROR_STATE, "step", 0, 0, "step: none was begun with mlar_engine_step");
-    mlar_carriers carriers = {.by_value = &lists, .step = given != NULL ? &step : NULL};
+    if (given == NULL && engine->layout.dims.config.update_route == MLAR_UPDATE_NODE_PARAMS) step = engine->step;
+    int by_block = given == NULL && engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK;
+    mlar_carriers carriers = {.layer = &lists, .step = by_block ? NULL : &step};
     if ((status = mlar_sequence_prepare(engine, kind, &carriers, stream, diag)) != MLAR_OK) return status;
     /* A schedule made for an enqueue's own step is not the replays' step's. */
     engine->prepared_serial[kind] = given == NULL ? engine->step_serial : 0;
@@ -85,7 +88,7 @@ mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t ki
     if ((status = read_step(given, capacity_rows, &step, diag)) != MLAR_OK) return status;
     status = mlar_engine_resolve(engine, use, kind, bindings, capacity_rows, &layer, diag);
     if (status != MLAR_OK) return status;
-    mlar_carriers carriers = {.by_value = &layer, .step = &step};
+    mlar_carriers carriers = {.layer = &layer, .step = &step};
     mlar_guarding_before(engine, kind);
     if ((status = mlar_sequence_issue(engine, kind, &carriers, capacity_rows, stream, diag)) != MLAR_OK) return status;
     engine->counts.enqueues++;

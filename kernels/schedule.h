@@ -202,7 +202,6 @@ MLAR_FN int32_t mlar_cut_from(int64_t total, int32_t workers, int64_t position) 
  * a granule apart, each makes a part; where they lie closer, each multiple of the granule is hit. */
 MLAR_FN int32_t mlar_cut_part(int64_t total, int32_t workers, int32_t granule, int32_t cut, int32_t fell_on) {
     int64_t row_position = mlar_cut_position(total, workers, cut) - fell_on;
-    if (fell_on < granule) return 0;
     if ((int64_t)workers * granule >= total) return fell_on / granule;
     return cut + 1 - mlar_cut_from(total, workers, row_position + granule);
 }

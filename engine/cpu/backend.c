@@ -40,6 +40,7 @@ typedef struct mlar_cpu_state {
     mlar_recorded *recorded;
     int32_t free;      /* first recorded launch that nobody uses */
     int32_t recording; /* program under capture, -1: none */
+    int32_t updating;  /* next recorded launch to get new arguments, -1: no update is under way */
     pid_t owner;       /* workers exist in this process only */
     int32_t has_workers;
 } mlar_cpu_state;
@@ -71,7 +72,7 @@ static mlar_status cpu_init(void *opaque, const mlar_layout *layout, mlar_arena_
     (void)device;
     mlar_cpu_state *state = opaque;
     const mlar_config *config = &layout->dims.config;
-    *state = (mlar_cpu_state){.arena = arena, .recording = -1, .owner = getpid()};
+    *state = (mlar_cpu_state){.arena = arena, .recording = -1, .updating = -1, .owner = getpid()};
     if (!arena->source.host_visible)
         return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, "arena", 0, 0, "arena: the CPU needs memory the host can read");
     state->kernels = mlar_cpu_select(config->cpu_isa[0] != 0 ? config->cpu_isa : NULL);
@@ -156,6 +157,12 @@ static mlar_status cpu_launch(void *opaque, const mlar_launch *launch, void *str
     (void)stream;
     mlar_cpu_state *state = opaque;
     if (state->recording >= 0) return record(state, launch, diag);
+    if (state->updating >= 0) {
+        mlar_recorded *recorded = &state->recorded[state->updating];
+        recorded->args = *launch->args;
+        state->updating = recorded->next;
+        return MLAR_OK;
+    }
     if (launch->block != NULL) {
         mlar_cpu_set_block(launch->block);
         return MLAR_OK;
@@ -187,6 +194,18 @@ static mlar_status cpu_capture_end(void *opaque, int32_t index, int keep, mlar_d
     (void)diag;
     ((mlar_cpu_state *)opaque)->recording = -1;
     return keep ? MLAR_OK : cpu_release(opaque, index);
+}
+
+static mlar_status cpu_update_begin(void *opaque, int32_t index) {
+    mlar_cpu_state *state = opaque;
+    state->updating = state->programs[index].first;
+    return MLAR_OK;
+}
+
+static mlar_status cpu_update_end(void *opaque, int32_t index) {
+    (void)index;
+    ((mlar_cpu_state *)opaque)->updating = -1;
+    return MLAR_OK;
 }
 
 static mlar_status cpu_replay(void *opaque, int32_t index, void *stream) {
@@ -226,6 +245,8 @@ const mlar_backend mlar_backend_cpu = {
     .launch = cpu_launch,
     .capture_begin = cpu_capture_begin,
     .capture_end = cpu_capture_end,
+    .update_begin = cpu_update_begin,
+    .update_end = cpu_update_end,
     .replay = cpu_replay,
     .release = cpu_release,
     .graph = cpu_graph,

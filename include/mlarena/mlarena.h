@@ -50,8 +50,9 @@
  *   capture                      ok     ok            CAPTURING       DEVICE_LOST   FORKED
  *   step, rebind                 ok     ok            CAPTURING       DEVICE_LOST   FORKED
  *   prepare, enqueue             ok     ok            ok              DEVICE_LOST   FORKED
- *   replay                       -      ok            CAPTURING       DEVICE_LOST   FORKED
- *   replay, balanced, no prepare since the last step: -
+ *   replay                       -      ok            the runtime's   DEVICE_LOST   FORKED
+ *   (replay without a step, or by policy balanced without a prepare since the last step: a dash. It asks the runtime
+ *   nothing but the launch; CUDA records a launch into a captured stream as a child graph.)
  *   selftest, stats, guards      ok     ok            CAPTURING       DEVICE_LOST   FORKED
  *   poison, reset counters       ok     ok            CAPTURING       DEVICE_LOST   FORKED
  *   invalidate, program_destroy  ok     ok            ok              ok            ok
@@ -291,6 +292,14 @@ MLAR_API mlar_status mlar_device_close(mlar_device *device);
  * Setup only; may block. MLAR_ERROR_UNSUPPORTED (no pools), MLAR_ERROR_OUT_OF_MEMORY, MLAR_ERROR_CAPTURING,
  * MLAR_ERROR_DEVICE. mlar_arena_release gives it back. */
 MLAR_API mlar_status mlar_arena_from_pool(mlar_arena *arena, mlar_device *device, uint64_t bytes, mlar_diag *diag);
+
+/* Plain device memory, blocking copies and waiting, for tools, tests and hosts without a framework. Setup only.
+ * MLAR_ERROR_OUT_OF_MEMORY, _DEVICE, _DEVICE_LOST, _CAPTURING. */
+MLAR_API mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **address, mlar_diag *diag);
+MLAR_API mlar_status mlar_device_free(mlar_device *device, void *address);
+MLAR_API mlar_status mlar_device_write(mlar_device *device, void *to, const void *from_host, uint64_t bytes);
+MLAR_API mlar_status mlar_device_read(mlar_device *device, void *to_host, const void *from, uint64_t bytes);
+MLAR_API mlar_status mlar_device_wait(mlar_device *device, void *stream);
 
 /* ---- bindings ------------------------------------------------------------------------------------------------ */
 

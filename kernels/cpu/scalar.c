@@ -94,8 +94,7 @@ static int32_t load_tile(const mlar_stage_args *args, const mlar_part *part, int
     return count;
 }
 
-/* Sixteen sums side by side, so that the compiler can use what vectors it has without changing the order.
- * They are added in double, where a sum whose product with `scale` fits f32 cannot overflow on the way. */
+/* Sixteen sums side by side, so that the compiler can use what vectors it has without changing the order. */
 static float score(const float *query, const float *key, int32_t elements, float scale) {
     float lane[LANES] = {0};
     double sum = 0;
@@ -103,6 +102,15 @@ static float score(const float *query, const float *key, int32_t elements, float
         for (int32_t i = 0; i < LANES; ++i) lane[i] += query[d + i] * key[d + i];
     for (int32_t i = 0; i < LANES; ++i) sum += lane[i];
     return (float)(scale * sum);
+}
+
+/* A softmax scale below 1 goes into the query, before the sum: scores are promised up to 2^126, and without
+ * it their sums would overflow f32. One above 1 comes after it. */
+static float scale_of_query(float scale) {
+    return fabsf(scale) < 1.0f ? scale : 1.0f;
+}
+static float scale_of_score(float scale) {
+    return fabsf(scale) < 1.0f ? 1.0f : scale;
 }
 
 /* exp(score - max), where a score of -inf gives 0 even if max is -inf, and NaN gives NaN. */
@@ -154,7 +162,7 @@ static void finish_head(const mlar_stage_args *args, int32_t row, int32_t head, 
     }
     if (layer->lse)
         layer->lse[(int64_t)row * layer->lse_row_stride + head * layer->lse_head_stride] =
-            sum == 0.0f ? -INFINITY : (float)(max + log((double)sum));
+            (float)(max + log((double)sum)); /* -inf where nothing counted */
 }
 
 /* Part of one row, one head group. */
@@ -169,7 +177,8 @@ static void attend_part(const mlar_stage_args *args, const mlar_unit *unit, cons
         const uint16_t *from = layer->q + (int64_t)part->row * layer->q_row_stride +
                                (unit->head_begin + h) * layer->q_head_stride;
         float *query = scratch->queries + (int64_t)h * stride;
-        for (int32_t d = 0; d < shape->d_qk; ++d) query[d] = mlar_bf16_to_f32(from[d]);
+        for (int32_t d = 0; d < shape->d_qk; ++d)
+            query[d] = scale_of_query(layer->scale) * mlar_bf16_to_f32(from[d]);
         for (int32_t d = shape->d_qk; d < stride; ++d) query[d] = 0.0f;
         scratch->max[h] = -INFINITY;
         scratch->sum[h] = 0.0f;
@@ -178,8 +187,8 @@ static void attend_part(const mlar_stage_args *args, const mlar_unit *unit, cons
     for (int32_t tile = part->tile_begin; tile < part->tile_end; ++tile) {
         const int32_t count = load_tile(args, part, tile, gathered, scratch->keys, &invalid);
         for (int32_t h = 0; h < heads; ++h)
-            attend_tile(scratch->queries + (int64_t)h * stride, scratch->keys, count, shape, layer->scale,
-                        scratch->scores, &scratch->max[h], &scratch->sum[h],
+            attend_tile(scratch->queries + (int64_t)h * stride, scratch->keys, count, shape,
+                        scale_of_score(layer->scale), scratch->scores, &scratch->max[h], &scratch->sum[h],
                         scratch->out + (int64_t)h * shape->d_v);
     }
     for (int32_t h = 0; h < heads; ++h) {

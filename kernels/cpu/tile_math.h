@@ -21,6 +21,7 @@
 #define MLAR_KERNELS_CPU_TILE_MATH_H
 
 #include <float.h>
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -44,6 +45,18 @@ VFN int32_t tile_padded(int32_t count) { return (count + TILE_LANES - 1) / TILE_
 VFN int32_t tile_panel_width(int32_t padded, int32_t column) {
     return padded - column < TILE_PANEL ? padded - column : TILE_PANEL;
 }
+
+/* What the tiles of one part work on; the wide pointers as laid out above. */
+typedef struct tile_state {
+    float *keys, *values, *queries, *scores, *out;
+    float *max, *sum;                 /* [lanes]; the maximum begins at -FLT_MAX */
+    float moved[TILE_MAX_LANES];      /* by what this tile's maximum multiplies the sums so far */
+    float fraction[TILE_MAX_LANES];   /* score = product * fraction * 2^power */
+    float power[TILE_MAX_LANES];      /* PACK 2 only */
+    int32_t heads, lanes;             /* of the unit, and padded */
+    int32_t columns, value_columns;   /* d_qk and d_v, padded */
+    int32_t started;                  /* a tile has been added to out, which before holds nothing */
+} tile_state;
 
 /* ---- products ----
  *
@@ -116,20 +129,52 @@ VFN void tile_multiply(const tile_product *x, const int planes) {
 #endif
 }
 
+/* Products of the part's queries with `count` keys, in the panel of d that begins at `column`. */
+static void tile_scores_panel(const tile_state *state, int32_t count, int32_t column) {
+    const int32_t width = tile_panel_width(state->columns, column);
+    for (int32_t head = 0; head < state->lanes; head += TILE_PANEL) {
+        const tile_product product = {
+            .a = state->keys + column * MLAR_KEY_TILE / TILE_PACK,
+            .a_row = width / TILE_PACK,
+            .a_step = 1,
+            .b = state->queries + (state->lanes * column + head * width) / TILE_PACK,
+            .c = state->scores + head,
+            .c_row = state->lanes,
+            .rows = count,
+            .steps = width / TILE_PACK,
+            .width = tile_panel_width(state->lanes, head),
+            .start = column ? TILE_ADD : TILE_FROM_ZERO,
+        };
+        tile_multiply(&product, 1);
+    }
+}
+
+/* out = out * moved + weights * values, in the panel that begins at `column`. */
+static void tile_accumulate_panel(const tile_state *state, int32_t count, int32_t column) {
+    const int32_t width = tile_panel_width(state->value_columns, column);
+    const tile_product product = {
+        .a = state->scores,
+        .a_row = 1,
+        .a_step = state->lanes,
+        .b = state->values + column * MLAR_KEY_TILE / TILE_PACK,
+        .c = state->out + column * state->lanes,
+        .c_row = width,
+        .factor = state->moved,
+        .rows = state->heads,
+        .steps = (count + TILE_PACK - 1) / TILE_PACK,
+        .width = width,
+        .start = state->started ? TILE_RESCALE : TILE_FROM_ZERO,
+    };
+    tile_multiply(&product, TILE_PACK);
+}
+
 /* ---- queries ---- */
 
-/* How a head's scores come out of its products: score = product * fraction * 2^power. */
-typedef struct tile_scaling {
-    float fraction[TILE_MAX_LANES];
-    float power[TILE_MAX_LANES]; /* PACK 2 only */
-} tile_scaling;
-
-/* The words of `head` and its neighbours in the panel of d that begins at `column`: step 0, *stride apart. */
-VFN float *tile_queries_at(float *queries, int32_t lanes, int32_t padded, int32_t column, int32_t head,
-                           int32_t *stride) {
-    const int32_t group = head / TILE_PANEL * TILE_PANEL;
-    *stride = tile_panel_width(lanes, group);
-    return queries + (lanes * column + group * tile_panel_width(padded, column)) / TILE_PACK + head - group;
+/* Words of `head` and its neighbours in the panel of d that begins at `column`: step 0; steps are *stride apart. */
+VFN float *tile_queries_at(const tile_state *state, int32_t column, int32_t head, int32_t *stride) {
+    const int32_t group = head / TILE_PANEL * TILE_PANEL, width = tile_panel_width(state->columns, column);
+    *stride = tile_panel_width(state->lanes, group);
+    return state->queries + (state->lanes * column + group * width) / TILE_PACK + head - group;
 }
 
 /* V_LANES words of a row of `elements` bf16, from element `from` on; zeros past its end. */
@@ -144,15 +189,16 @@ VFN v_u32 tile_query_words(const uint16_t *row, int32_t from, int32_t elements) 
 
 /* The scale goes into the queries, where no sum overflows that the scaled score does not; a scale above 1,
  * which could take the queries themselves out of range, comes after. */
-static void tile_scale_queries(float *queries, int32_t lanes, int32_t padded, float scale, tile_scaling *scaling) {
+static void tile_scale_queries(tile_state *state, float scale) {
     const int32_t before = scale >= -1.0f && scale <= 1.0f;
     const v_f32 factor = v_set(before ? scale : 1.0f);
-    for (int32_t i = 0; i < lanes * padded; i += V_LANES) v_store(queries + i, v_mul(v_load(queries + i), factor));
-    for (int32_t head = 0; head < lanes; ++head) scaling->fraction[head] = before ? 1.0f : scale;
+    for (int32_t i = 0; i < state->lanes * state->columns; i += V_LANES)
+        v_store(state->queries + i, v_mul(v_load(state->queries + i), factor));
+    for (int32_t head = 0; head < state->lanes; ++head) state->fraction[head] = before ? 1.0f : scale;
 }
 
-VFN v_f32 tile_scaled(v_f32 product, const tile_scaling *scaling, int32_t head) {
-    return v_mul(product, v_load(scaling->fraction + head));
+VFN v_f32 tile_scaled(const tile_state *state, int32_t head, v_f32 product) {
+    return v_mul(product, v_load(state->fraction + head));
 }
 
 #else
@@ -160,16 +206,18 @@ VFN v_f32 tile_scaled(v_f32 product, const tile_scaling *scaling, int32_t head) 
 /* The units take subnormal operands as zero, and sums in f32 can overflow though the scaled score would not.
  * So each head's largest |q| is brought below 2^-10 by a power of two, which is exact (but for elements 2^116
  * times smaller) and leaves 640 products with bf16 no way to overflow; the power comes out with the scale. */
-static void tile_scale_queries(float *queries, int32_t lanes, int32_t padded, float scale, tile_scaling *scaling) {
+static void tile_scale_queries(tile_state *state, float scale) {
     const v_u32 upper = v_set_u32(0xffff0000u);
-    for (int32_t head = 0; head < lanes; head += V_LANES) {
+    const v_f32 fraction = _mm512_getmant_ps(v_set(scale), _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_src);
+    const v_f32 scale_power = v_add(_mm512_getexp_ps(v_set(scale)), v_set(1.0f));
+    for (int32_t head = 0; head < state->lanes; head += V_LANES) {
         v_u32 largest = v_set_u32(0x00800000); /* a head of zeros */
         v_f32 power;
         int32_t stride;
-        for (int32_t column = 0; column < padded; column += TILE_PANEL) {
-            const float *at = tile_queries_at(queries, lanes, padded, column, head, &stride);
-            for (int32_t step = 0; step < tile_panel_width(padded, column) / 2; ++step) {
-                const v_u32 words = v_load_u32(at + step * stride);
+        for (int32_t column = 0; column < state->columns; column += TILE_PANEL) {
+            const float *at = tile_queries_at(state, column, head, &stride);
+            for (int32_t i = 0; i < tile_panel_width(state->columns, column) / 2; ++i) {
+                const v_u32 words = v_load_u32(at + i * stride);
                 const v_u32 even = v_shift_left(v_and(words, v_set_u32(0x7fff)), 16);
                 const v_u32 odd = v_and(words, v_set_u32(0x7fff0000u));
                 largest = _mm512_max_epu32(largest, _mm512_max_epu32(even, odd));
@@ -177,54 +225,50 @@ static void tile_scale_queries(float *queries, int32_t lanes, int32_t padded, fl
         }
         largest = _mm512_min_epu32(largest, v_set_u32(0x7f7fffff)); /* infinity and NaN, which no power mends */
         power = v_sub(v_set(-11.0f), _mm512_getexp_ps(v_from_bits(largest)));
-        for (int32_t column = 0; column < padded; column += TILE_PANEL) {
-            float *at = tile_queries_at(queries, lanes, padded, column, head, &stride);
-            for (int32_t step = 0; step < tile_panel_width(padded, column) / 2; ++step) {
-                const v_u32 words = v_load_u32(at + step * stride);
+        for (int32_t column = 0; column < state->columns; column += TILE_PANEL) {
+            float *at = tile_queries_at(state, column, head, &stride);
+            for (int32_t i = 0; i < tile_panel_width(state->columns, column) / 2; ++i) {
+                const v_u32 words = v_load_u32(at + i * stride);
                 const v_f32 even = _mm512_scalef_ps(v_from_bits(v_shift_left(words, 16)), power);
                 const v_f32 odd = _mm512_scalef_ps(v_from_bits(v_and(words, upper)), power);
                 const v_u32 scaled = v_or(v_shift_right(v_bits(even), 16), v_and(v_bits(odd), upper));
-                v_store(at + step * stride, v_from_bits(scaled));
+                v_store(at + i * stride, v_from_bits(scaled));
             }
         }
-        v_store(scaling->fraction + head, _mm512_getmant_ps(v_set(scale), _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_src));
-        v_store(scaling->power + head, v_sub(v_add(_mm512_getexp_ps(v_set(scale)), v_set(1.0f)), power));
+        v_store(state->fraction + head, fraction);
+        v_store(state->power + head, v_sub(scale_power, power));
     }
 }
 
-VFN v_f32 tile_scaled(v_f32 product, const tile_scaling *scaling, int32_t head) {
-    return _mm512_scalef_ps(v_mul(product, v_load(scaling->fraction + head)), v_load(scaling->power + head));
+VFN v_f32 tile_scaled(const tile_state *state, int32_t head, v_f32 product) {
+    return _mm512_scalef_ps(v_mul(product, v_load(state->fraction + head)), v_load(state->power + head));
 }
 
 #endif
 
-/* bf16 q[heads][elements], q_stride apart -> transposed words; heads and elements padded with zeros. */
-static void tile_load_queries(const uint16_t *q, int64_t q_stride, int32_t heads, int32_t elements, float scale,
-                              float *queries, tile_scaling *scaling) {
-    const int32_t lanes = tile_padded(heads), padded = tile_padded(elements);
-    for (int32_t head = 0; head < lanes; head += V_LANES) {
-        for (int32_t from = 0; from < padded; from += 2 * V_LANES) {
-            const int32_t column = from / TILE_PANEL * TILE_PANEL;
-            const int32_t words = padded - from < 2 * V_LANES ? (padded - from) / 2 : V_LANES;
+/* bf16 q[state->heads][elements], q_stride apart -> transposed words; heads and elements padded with zeros. */
+static void tile_load_queries(tile_state *state, const uint16_t *q, int64_t q_stride, int32_t elements, float scale) {
+    for (int32_t head = 0; head < state->lanes; head += V_LANES) {
+        for (int32_t from = 0; from < state->columns; from += 2 * V_LANES) {
+            const int32_t column = from / TILE_PANEL * TILE_PANEL, rest = state->columns - from;
             int32_t stride;
-            float *at = tile_queries_at(queries, lanes, padded, column, head, &stride);
-            v_u32 word[V_LANES];
+            float *at = tile_queries_at(state, column, head, &stride) + (from - column) / TILE_PACK * stride;
+            v_u32 words[V_LANES];
             for (int32_t i = 0; i < V_LANES; ++i)
-                word[i] = head + i < heads ? tile_query_words(q + (head + i) * q_stride, from, elements)
-                                           : v_set_u32(0);
-            v_transpose(word);
-            at += (from - column) / TILE_PACK * stride;
-            for (int32_t i = 0; i < words; ++i) {
+                words[i] = head + i < state->heads ? tile_query_words(q + (head + i) * q_stride, from, elements)
+                                                   : v_set_u32(0);
+            v_transpose(words);
+            for (int32_t i = 0; i < V_LANES && 2 * i < rest; ++i) {
 #if TILE_PACK == 1
-                v_store(at + 2 * i * stride, v_from_bits(v_shift_left(word[i], 16)));
-                v_store(at + (2 * i + 1) * stride, v_from_bits(v_and(word[i], v_set_u32(0xffff0000u))));
+                v_store(at + 2 * i * stride, v_from_bits(v_shift_left(words[i], 16)));
+                v_store(at + (2 * i + 1) * stride, v_from_bits(v_and(words[i], v_set_u32(0xffff0000u))));
 #else
-                v_store(at + i * stride, v_from_bits(word[i]));
+                v_store(at + i * stride, v_from_bits(words[i]));
 #endif
             }
         }
     }
-    tile_scale_queries(queries, lanes, padded, scale, scaling);
+    tile_scale_queries(state, scale);
 }
 
 /* ---- softmax ---- */
@@ -258,44 +302,35 @@ VFN void tile_store_weights(float *to, int32_t lanes, v_f32 first, v_f32 second)
 #endif
 }
 
-/* Products of `count` keys -> weights exp(score - max), in place; max and sum carry on; `moved` is by what the
- * sums so far are to be multiplied. max begins at -FLT_MAX, so that the difference of two infinities never
- * arises; a NaN score does not touch it and lives on in the sum and the weights. */
-static void tile_weights(float *scores, int32_t count, int32_t lanes, const tile_scaling *scaling, float *max,
-                         float *sum, float *moved) {
+/* Products of `count` keys -> weights exp(score - max), in place, an odd count made even by a weight of 0; the maximum and the sum (of the unrounded
+ * weights) carry on. A NaN score does not touch the maximum and lives on in the sum and the weights. */
+static void tile_weights(tile_state *state, int32_t count) {
+    const int32_t lanes = state->lanes;
     for (int32_t head = 0; head < lanes; head += V_LANES) {
-        const v_f32 old_max = v_load(max + head);
-        v_f32 even = old_max, odd = old_max, total, factor;
-        float *at = scores + head;
-        int32_t key = 0;
-        for (; key + 1 < count; key += 2, at += 2 * lanes) {
-            const v_f32 a = tile_scaled(v_load(at), scaling, head), b = tile_scaled(v_load(at + lanes), scaling, head);
+        float *const scores = state->scores + head;
+        const v_f32 before = v_load(state->max + head);
+        v_f32 even = before, odd = before, max, moved, sum;
+        for (int32_t key = 0; key < count; key += 2) {
+            float *at = scores + key * lanes;
+            const v_f32 a = tile_scaled(state, head, v_load(at));
+            const v_f32 b = key + 1 < count ? tile_scaled(state, head, v_load(at + lanes)) : v_set(-INFINITY);
             v_store(at, a);
             v_store(at + lanes, b);
             even = v_max(a, even);
             odd = v_max(b, odd);
         }
-        if (key < count) {
-            const v_f32 a = tile_scaled(v_load(at), scaling, head);
-            v_store(at, a);
-            even = v_max(a, even);
-        }
-        even = v_max(even, odd);
-        factor = tile_exp(v_sub(old_max, even));
-        total = v_mul(v_load(sum + head), factor);
-        for (key = 0, at = scores + head; key + 1 < count; key += 2, at += 2 * lanes) {
-            const v_f32 a = tile_exp(v_sub(v_load(at), even)), b = tile_exp(v_sub(v_load(at + lanes), even));
-            total = v_add(total, v_add(a, b));
+        max = v_max(even, odd);
+        moved = tile_exp(v_sub(before, max));
+        sum = v_mul(v_load(state->sum + head), moved);
+        for (int32_t key = 0; key < count; key += 2) {
+            float *at = scores + key * lanes;
+            const v_f32 a = tile_exp(v_sub(v_load(at), max)), b = tile_exp(v_sub(v_load(at + lanes), max));
+            sum = v_add(sum, v_add(a, b));
             tile_store_weights(at, lanes, a, b);
         }
-        if (key < count) {
-            const v_f32 a = tile_exp(v_sub(v_load(at), even));
-            total = v_add(total, a);
-            tile_store_weights(at, lanes, a, v_zero());
-        }
-        v_store(max + head, even);
-        v_store(sum + head, total);
-        v_store(moved + head, factor);
+        v_store(state->max + head, max);
+        v_store(state->sum + head, sum);
+        v_store(state->moved + head, moved);
     }
 }
 

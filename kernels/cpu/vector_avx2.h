@@ -60,8 +60,8 @@ VFN void v_load_fp8(const uint8_t *from, uint8_t nan_or, uint8_t nan_is, v_f32 *
 }
 
 /* Two vectors from 2 * V_LANES bf16 values, NaN as 0. */
-VFN void v_load_bf16(const uint16_t *from, v_f32 *low, v_f32 *high) {
-    const __m256i words = _mm256_loadu_si256((const __m256i *)(const void *)from);
+VFN void v_load_bf16(const void *from, v_f32 *low, v_f32 *high) {
+    const __m256i words = _mm256_loadu_si256((const __m256i *)from);
     const __m256i size = _mm256_and_si256(words, _mm256_set1_epi16(0x7fff));
     const __m256i nan = _mm256_cmpgt_epi16(size, _mm256_set1_epi16(0x7f80));
     const __m256i clean = _mm256_andnot_si256(nan, words);

@@ -58,7 +58,7 @@ VFN void v_load_fp8(const uint8_t *from, uint8_t nan_or, uint8_t nan_is, v_f32 *
 }
 
 /* Two vectors from 2 * V_LANES bf16 values, NaN as 0. */
-VFN void v_load_bf16(const uint16_t *from, v_f32 *low, v_f32 *high) {
+VFN void v_load_bf16(const void *from, v_f32 *low, v_f32 *high) {
     const __m512i words = _mm512_loadu_si512(from);
     const __m512i size = _mm512_and_si512(words, _mm512_set1_epi16(0x7fff));
     const __mmask32 numbers = _mm512_cmple_epi16_mask(size, _mm512_set1_epi16(0x7f80));
