@@ -6,9 +6,10 @@
 #include "arena/fail.h"
 #include "engine/structs.h"
 
-/* Zones are at most config.guard_bytes <= 64 KiB; device zones travel through the host in pieces of this size. */
-#define ZONE_LIMIT 65536
+/* Device zones travel to the device in pieces of this size, and back whole: a back zone is config.guard_bytes (at most
+ * 64 KiB) and what rounds its buffer up to the alignment. */
 #define PIECE 1024
+#define ZONE_LIMIT (65536 + MLAR_BUFFER_ALIGN)
 
 static int on(const mlar_engine *engine) { return engine->layout.plan.guard_zone_bytes > 0; }
 

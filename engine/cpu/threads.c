@@ -20,22 +20,57 @@ static void take_items(mlar_threads *threads, int32_t worker) {
     }
 }
 
+/* About 20 us of looking before sleeping: the gap between two stages of a step is shorter, a wake-up costs more. */
+enum { LOOKS = 1000 };
+
+static void pause_briefly(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Returns when there is a job other than `seen`, or the pool stops (0). */
+static int await_job(mlar_threads *threads, uint64_t seen) {
+    for (int i = 0; i < LOOKS; i++) {
+        if (atomic_load_explicit(&threads->generation, memory_order_acquire) != seen) break;
+        pause_briefly();
+    }
+    pthread_mutex_lock(&threads->lock);
+    while (atomic_load_explicit(&threads->generation, memory_order_relaxed) == seen && !threads->stop)
+        pthread_cond_wait(&threads->wake, &threads->lock);
+    int stop = threads->stop;
+    pthread_mutex_unlock(&threads->lock);
+    return !stop;
+}
+
 static void *worker_main(void *arg) {
     mlar_threads *threads = arg;
     pthread_mutex_lock(&threads->lock);
     int32_t worker = ++threads->started; /* 1 .. count - 1; the caller is 0 */
-    uint64_t seen = 0;
-    for (;;) {
-        while (threads->generation == seen && !threads->stop) pthread_cond_wait(&threads->wake, &threads->lock);
-        if (threads->stop) break;
-        seen = threads->generation;
-        pthread_mutex_unlock(&threads->lock);
-        take_items(threads, worker);
-        pthread_mutex_lock(&threads->lock);
-        if (--threads->busy == 0) pthread_cond_signal(&threads->done);
-    }
     pthread_mutex_unlock(&threads->lock);
+    for (uint64_t seen = 0; await_job(threads, seen);) {
+        seen = atomic_load_explicit(&threads->generation, memory_order_relaxed);
+        take_items(threads, worker);
+        if (atomic_fetch_sub_explicit(&threads->busy, 1, memory_order_acq_rel) == 1) {
+            pthread_mutex_lock(&threads->lock); /* the caller may be between its look and its sleep */
+            pthread_cond_signal(&threads->done);
+            pthread_mutex_unlock(&threads->lock);
+        }
+    }
     return NULL;
+}
+
+static void await_workers(mlar_threads *threads) {
+    for (int i = 0; i < LOOKS; i++) {
+        if (atomic_load_explicit(&threads->busy, memory_order_acquire) == 0) return;
+        pause_briefly();
+    }
+    pthread_mutex_lock(&threads->lock);
+    while (atomic_load_explicit(&threads->busy, memory_order_acquire) > 0)
+        pthread_cond_wait(&threads->done, &threads->lock);
+    pthread_mutex_unlock(&threads->lock);
 }
 
 mlar_status mlar_threads_start(mlar_threads *threads, int32_t count, mlar_parallel_for parallel, void *context) {
@@ -82,15 +117,13 @@ void mlar_threads_run(mlar_threads *threads, int64_t items, mlar_item_fn run, vo
         threads->parallel(threads->parallel_context, helpers + 1, parallel_body, threads);
         return;
     }
+    atomic_store_explicit(&threads->busy, threads->count - 1, memory_order_relaxed);
     pthread_mutex_lock(&threads->lock);
-    threads->busy = threads->count - 1;
-    threads->generation++;
+    atomic_fetch_add_explicit(&threads->generation, 1, memory_order_release);
     pthread_cond_broadcast(&threads->wake);
     pthread_mutex_unlock(&threads->lock);
     take_items(threads, 0);
-    pthread_mutex_lock(&threads->lock);
-    while (threads->busy > 0) pthread_cond_wait(&threads->done, &threads->lock);
-    pthread_mutex_unlock(&threads->lock);
+    await_workers(threads);
 }
 
 void mlar_threads_stop(mlar_threads *threads) {

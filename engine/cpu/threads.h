@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * threads.h: a fixed pool of workers that runs a counted set of independent items. Started once; after that nothing
- * is created, and idle workers sleep. Knows no attention. */
+ * is created. A worker that has nothing to do looks for the next job for some microseconds, because a step is several
+ * jobs in a row, and then sleeps. Knows no attention. */
 #ifndef MLAR_ENGINE_CPU_THREADS_H
 #define MLAR_ENGINE_CPU_THREADS_H
 
@@ -24,9 +25,9 @@ typedef struct mlar_threads {
     _Atomic int64_t next;       /* first item that nobody has taken */
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
-    uint64_t generation;        /* counts jobs; guarded by lock */
-    int32_t busy;               /* workers that have not finished the current job; guarded by lock */
-    int32_t stop;
+    _Atomic uint64_t generation; /* counts jobs; raised under lock, so that no sleeper misses it */
+    _Atomic int32_t busy;        /* workers that have not finished the current job */
+    int32_t stop;                /* guarded by lock */
     pthread_t handles[256];
 } mlar_threads;
 
