@@ -12,8 +12,8 @@
 /* What malloc memory is aligned to: the alignment of every plan. */
 #define ARENA_ALIGNMENT 256
 
-static mlar_status open_source(mlar_arena *arena, const mlar_arena_source *source, uint64_t bytes, uint64_t align,
-                               mlar_diag *diag) {
+static mlar_status open_source(mlar_arena *arena, const mlar_arena_source *source, uint64_t bytes,
+                               uint64_t align, mlar_diag *diag) {
     return mlar_arena_open(mlar_arena_core_of(arena), source, bytes, align, diag);
 }
 

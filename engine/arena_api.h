@@ -18,7 +18,11 @@ typedef struct mlar_arena_body {
 
 _Static_assert(sizeof(mlar_arena_body) <= sizeof(mlar_arena), "the public struct has room");
 
-static inline mlar_arena_body *mlar_arena_body_of(mlar_arena *arena) { return (mlar_arena_body *)(void *)arena; }
-static inline mlar_arena_core *mlar_arena_core_of(mlar_arena *arena) { return &mlar_arena_body_of(arena)->core; }
+static inline mlar_arena_body *mlar_arena_body_of(mlar_arena *arena) {
+    return (mlar_arena_body *)(void *)arena;
+}
+static inline mlar_arena_core *mlar_arena_core_of(mlar_arena *arena) {
+    return &mlar_arena_body_of(arena)->core;
+}
 
 #endif

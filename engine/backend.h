@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * backend.h: what a back end provides. The engine decides what is launched, in which order, with which arguments; a
- * back end decides how: at once, recorded, or captured into a device graph. It knows no bindings, budgets or plans
- * beyond the layout it is given. Its state lives in the host block, state_bytes of it, and it allocates nothing else
- * of its own. */
+ * backend.h: what a back end provides. The engine decides what is launched, in which order, with which
+ * arguments; a back end decides how: at once, recorded, or captured into a device graph. It knows no
+ * bindings, budgets or plans beyond the layout it is given. Its state lives in the host block, state_bytes of
+ * it, and it allocates nothing else of its own. */
 #ifndef MLAR_ENGINE_BACKEND_H
 #define MLAR_ENGINE_BACKEND_H
 
@@ -13,7 +13,8 @@
 
 #include <mlarena/mlarena.h>
 
-/* One kernel launch. Exactly one of the two argument blocks is set; both are copied before the call returns. */
+/* One kernel launch. Exactly one of the two argument blocks is set; both are copied before the call returns.
+ */
 typedef struct mlar_launch {
     enum mlar_stage_id id;
     int32_t kind; /* whose buffers are live; -1: only persistent ones */
@@ -40,11 +41,12 @@ typedef struct mlar_backend {
     /* 1 while the stream is being captured by the host. */
     int (*capturing)(void *state, void *stream);
     mlar_status (*launch)(void *state, const mlar_launch *launch, void *stream, mlar_diag *diag);
-    /* Between begin and end, launches without a stream become the body of program `index` instead of running. */
+    /* Between begin and end, launches without a stream become the body of program `index` instead of running.
+     */
     mlar_status (*capture_begin)(void *state, int32_t index, mlar_diag *diag);
     mlar_status (*capture_end)(void *state, int32_t index, int keep, mlar_diag *diag);
-    /* Between these, the same launches in the same order give program `index` new arguments (route node-params). The
-     * program must not be in flight. */
+    /* Between these, the same launches in the same order give program `index` new arguments (route
+     * node-params). The program must not be in flight. */
     mlar_status (*update_begin)(void *state, int32_t index);
     mlar_status (*update_end)(void *state, int32_t index);
     mlar_status (*replay)(void *state, int32_t index, void *stream);

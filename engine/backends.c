@@ -5,7 +5,9 @@
 
 #include "arena/fail.h"
 
-const mlar_backend *mlar_backend_of(int32_t device) { return device == MLAR_DEVICE_CPU ? &mlar_backend_cpu : NULL; }
+const mlar_backend *mlar_backend_of(int32_t device) {
+    return device == MLAR_DEVICE_CPU ? &mlar_backend_cpu : NULL;
+}
 
 /* ---- builds without a GPU back end ---- */
 
@@ -13,10 +15,12 @@ static mlar_status none(mlar_diag *diag) {
     return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device", 0, 0, "device: this build has no GPU back end");
 }
 
-size_t mlar_device_bytes(void) { return 16; }
+size_t mlar_device_bytes(void) {
+    return 16;
+}
 
-mlar_status mlar_device_open(void *memory, size_t bytes, const mlar_device_options *options, mlar_device **device,
-                             mlar_diag *diag) {
+mlar_status mlar_device_open(void *memory, size_t bytes, const mlar_device_options *options,
+                             mlar_device **device, mlar_diag *diag) {
     (void)memory, (void)bytes, (void)options, (void)device;
     return none(diag);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bindings.c: checks bindings field by field and turns them into mlar_layer_params. Pure: no bound address is ever
- * dereferenced, only compared. */
+ * bindings.c: checks bindings field by field and turns them into mlar_layer_params. Pure: no bound address is
+ * ever dereferenced, only compared. */
 #include "engine/bindings.h"
 
 #include "arena/checked_size.h"
@@ -46,7 +46,8 @@ mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *given
         bindings->list[s].row_stride = from->scope[s].width;
         bindings->list[s].rows_per_len = 1;
         uint64_t stride = 0;
-        if (mlar_kv_block_stride_padded(from->scope[s].layout, config.nope, config.rope, 64, &stride) != MLAR_OK)
+        if (mlar_kv_block_stride_padded(from->scope[s].layout, config.nope, config.rope, 64, &stride) !=
+            MLAR_OK)
             return MLAR_ERROR_CONFIG;
         bindings->cache[s].block_stride_bytes = stride;
     }
@@ -60,9 +61,12 @@ static mlar_status wrong(mlar_diag *diag, const char *field, int64_t given, int6
                      (long long)given, why, (long long)needed);
 }
 
-static int aligned(const void *pointer, uintptr_t bytes) { return (uintptr_t)pointer % bytes == 0; }
+static int aligned(const void *pointer, uintptr_t bytes) {
+    return (uintptr_t)pointer % bytes == 0;
+}
 
-static mlar_status check_pointer(mlar_diag *diag, const char *field, const void *pointer, uintptr_t alignment) {
+static mlar_status check_pointer(mlar_diag *diag, const char *field, const void *pointer,
+                                 uintptr_t alignment) {
     if (pointer == NULL) return mlar_fail(diag, MLAR_ERROR_BINDING, field, 0, 0, "%s: null", field);
     if (!aligned(pointer, alignment))
         return wrong(diag, field, (int64_t)((uintptr_t)pointer % alignment), (int64_t)alignment,
@@ -77,8 +81,8 @@ typedef struct mlar_strided {
     int64_t row_stride, head_stride, last;
     int64_t rows, heads;
     int64_t element_bytes;
-    int64_t unit;    /* strides are multiples of this many elements */
-    int written;     /* elements must not share an address */
+    int64_t unit; /* strides are multiples of this many elements */
+    int written;  /* elements must not share an address */
 } mlar_strided;
 
 static int64_t strided_elements(const mlar_strided *t) {
@@ -99,11 +103,12 @@ static mlar_status check_strided(const mlar_strided *t, mlar_diag *diag) {
             return wrong(diag, dims[i].name, dims[i].stride, t->last, "must be at least");
     }
     if (t->written && t->rows > 1 && t->heads > 1) {
-        int64_t inner = t->row_stride < t->head_stride ? (t->rows - 1) * t->row_stride : (t->heads - 1) * t->head_stride;
+        int64_t inner =
+            t->row_stride < t->head_stride ? (t->rows - 1) * t->row_stride : (t->heads - 1) * t->head_stride;
         int64_t outer = t->row_stride < t->head_stride ? t->head_stride : t->row_stride;
         if (outer < inner + t->last)
-            return wrong(diag, t->row_stride < t->head_stride ? t->head_name : t->row_name, outer, inner + t->last,
-                         "rows and heads would overlap; must be at least");
+            return wrong(diag, t->row_stride < t->head_stride ? t->head_name : t->row_name, outer,
+                         inner + t->last, "rows and heads would overlap; must be at least");
     }
     return check_pointer(diag, t->name, t->base, (uintptr_t)(t->unit * t->element_bytes));
 }
@@ -113,21 +118,24 @@ static mlar_status resolve_list(const mlar_kind_dims *kind, int s, const mlar_in
     char field[40];
 #define FIELD(member) (snprintf(field, sizeof field, "list[%d]." #member, s), field)
     if (list->form != MLAR_LIST_DENSE && list->form != MLAR_LIST_RAGGED)
-        return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, FIELD(form), list->form, MLAR_LIST_RAGGED,
-                         "list[%d].form: %d given; dense (0) and ragged (1) exist, local + block_table is reserved", s,
-                         (int)list->form);
+        return mlar_fail(
+            diag, MLAR_ERROR_UNSUPPORTED, FIELD(form), list->form, MLAR_LIST_RAGGED,
+            "list[%d].form: %d given; dense (0) and ragged (1) exist, local + block_table is reserved", s,
+            (int)list->form);
     int ragged = list->form == MLAR_LIST_RAGGED;
     mlar_status status = MLAR_OK;
     if (kind->width[s] > 0) {
         /* A ragged list may be empty as a whole; its indices are then never read. */
         if (!ragged || list->indices != NULL)
             if ((status = check_pointer(diag, FIELD(indices), list->indices, 4)) != MLAR_OK) return status;
-        if (ragged && (status = check_pointer(diag, FIELD(indptr), list->indptr, 4)) != MLAR_OK) return status;
+        if (ragged && (status = check_pointer(diag, FIELD(indptr), list->indptr, 4)) != MLAR_OK)
+            return status;
         if (!aligned(list->lens, 4)) return check_pointer(diag, FIELD(lens), list->lens, 4);
     }
     if (!ragged) {
         if (capacity_rows > 1 && (list->row_stride < kind->width[s] || list->row_stride > STRIDE_LIMIT))
-            return wrong(diag, FIELD(row_stride), list->row_stride, kind->width[s], "must be at least the width");
+            return wrong(diag, FIELD(row_stride), list->row_stride, kind->width[s],
+                         "must be at least the width");
         if (list->rows_per_len < 1)
             return wrong(diag, FIELD(rows_per_len), list->rows_per_len, 1, "must be at least");
     }
@@ -143,8 +151,8 @@ static mlar_status resolve_list(const mlar_kind_dims *kind, int s, const mlar_in
     return MLAR_OK;
 }
 
-static mlar_status resolve_cache(const mlar_kind_dims *kind, int s, const mlar_cache *cache, mlar_scope_params *scope,
-                                 mlar_diag *diag) {
+static mlar_status resolve_cache(const mlar_kind_dims *kind, int s, const mlar_cache *cache,
+                                 mlar_scope_params *scope, mlar_diag *diag) {
     char field[48];
 #define FIELD(member) (snprintf(field, sizeof field, "cache[%d]." #member, s), field)
     if (cache->block_size < 1 || cache->block_size > 65536)
@@ -158,8 +166,8 @@ static mlar_status resolve_cache(const mlar_kind_dims *kind, int s, const mlar_c
     (void)mlar_kv_record_bytes(kind->layout[s], shape->nope, shape->rope, &record);
     (void)mlar_kv_scale_offset(kind->layout[s], shape->nope, shape->rope, cache->block_size, &scales);
     if (cache->block_stride_bytes < least)
-        return wrong(diag, FIELD(block_stride_bytes), mlar_size_for_diag(cache->block_stride_bytes), (int64_t)least,
-                     "the layout needs at least");
+        return wrong(diag, FIELD(block_stride_bytes), mlar_size_for_diag(cache->block_stride_bytes),
+                     (int64_t)least, "the layout needs at least");
     if (cache->block_stride_bytes % 2 != 0)
         return wrong(diag, FIELD(block_stride_bytes), mlar_size_for_diag(cache->block_stride_bytes), 2,
                      "must be a multiple of");
@@ -198,7 +206,8 @@ static mlar_range range_of_strided(const mlar_strided *t) {
     return range_of(t->name, t->base, (uint64_t)(strided_elements(t) * t->element_bytes));
 }
 
-static mlar_status check_overlap(const mlar_range *output, const mlar_range *others, int count, mlar_diag *diag) {
+static mlar_status check_overlap(const mlar_range *output, const mlar_range *others, int count,
+                                 mlar_diag *diag) {
     for (int i = 0; i < count; i++)
         if (output->begin < others[i].end && others[i].begin < output->end)
             return mlar_fail(diag, MLAR_ERROR_OVERLAP, output->name, 0, 0, "%s overlaps %s", output->name,
@@ -217,9 +226,9 @@ static uint64_t lens_bytes(const mlar_scope_params *scope, int32_t rows) {
     return 4 * (((uint64_t)rows + (uint64_t)scope->rows_per_len - 1) / (uint64_t)scope->rows_per_len);
 }
 
-static mlar_status check_outputs(const mlar_layer_params *layer, const mlar_strided *q, const mlar_strided *out,
-                                 const mlar_strided *lse, const void *arena, uint64_t arena_bytes, int32_t rows,
-                                 mlar_diag *diag) {
+static mlar_status check_outputs(const mlar_layer_params *layer, const mlar_strided *q,
+                                 const mlar_strided *out, const mlar_strided *lse, const void *arena,
+                                 uint64_t arena_bytes, int32_t rows, mlar_diag *diag) {
     static const char *const names[MLAR_SCOPES][3] = {{"cache[0]", "list[0].indices", "list[0].lens"},
                                                       {"cache[1]", "list[1].indices", "list[1].lens"}};
     mlar_range inputs[4 + 3 * MLAR_SCOPES];
@@ -244,21 +253,23 @@ static mlar_status check_outputs(const mlar_layer_params *layer, const mlar_stri
 
 /* ---- the whole ---- */
 
-static mlar_status read_bindings(const mlar_dims *dims, int32_t kind, const mlar_bindings *given, mlar_bindings *own,
-                                 mlar_diag *diag) {
+static mlar_status read_bindings(const mlar_dims *dims, int32_t kind, const mlar_bindings *given,
+                                 mlar_bindings *own, mlar_diag *diag) {
     if (given == NULL) return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "bindings", 0, 0, "bindings: null");
     mlar_status status = MLAR_STRUCT_READ(own, given);
     if (status != MLAR_OK)
         return mlar_fail(diag, status, "bindings.struct_size", given->struct_size, sizeof *own,
-                         "bindings.struct_size: %u given, this version knows %zu", given->struct_size, sizeof *own);
+                         "bindings.struct_size: %u given, this version knows %zu", given->struct_size,
+                         sizeof *own);
     if (kind < 0 || kind >= dims->config.kind_count)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "kind", kind, dims->config.kind_count - 1,
-                         "kind: %d given, the configuration has 0..%d", (int)kind, (int)dims->config.kind_count - 1);
+                         "kind: %d given, the configuration has 0..%d", (int)kind,
+                         (int)dims->config.kind_count - 1);
     return MLAR_OK;
 }
 
-mlar_status mlar_lists_resolve(const mlar_dims *dims, int32_t kind, const mlar_bindings *given, int32_t capacity_rows,
-                               mlar_layer_params *layer, mlar_diag *diag) {
+mlar_status mlar_lists_resolve(const mlar_dims *dims, int32_t kind, const mlar_bindings *given,
+                               int32_t capacity_rows, mlar_layer_params *layer, mlar_diag *diag) {
     mlar_bindings own;
     mlar_status status = read_bindings(dims, kind, given, &own, diag);
     if (status != MLAR_OK) return status;
@@ -277,21 +288,54 @@ mlar_status mlar_bindings_resolve(const mlar_dims *dims, int32_t kind, const mla
     mlar_bindings own;
     mlar_status status = read_bindings(dims, kind, given, &own, diag);
     if (status != MLAR_OK) return status;
-    if ((status = mlar_lists_resolve(dims, kind, given, capacity_rows, layer, diag)) != MLAR_OK) return status;
+    if ((status = mlar_lists_resolve(dims, kind, given, capacity_rows, layer, diag)) != MLAR_OK)
+        return status;
     const mlar_kind_dims *k = &dims->kind[kind];
     int f32 = own.out_type == MLAR_OUT_F32;
-    if (own.out_type != MLAR_OUT_BF16 && !f32) return wrong(diag, "out_type", own.out_type, 1, "must be 0 ..");
+    if (own.out_type != MLAR_OUT_BF16 && !f32)
+        return wrong(diag, "out_type", own.out_type, 1, "must be 0 ..");
     if (own.tail != MLAR_TAIL_ZERO && own.tail != MLAR_TAIL_UNTOUCHED)
         return wrong(diag, "tail", own.tail, 1, "must be 0 ..");
     if (!isfinite(own.scale))
-        return mlar_fail(diag, MLAR_ERROR_BINDING, "scale", 0, 0, "scale: %g given, must be finite", (double)own.scale);
+        return mlar_fail(diag, MLAR_ERROR_BINDING, "scale", 0, 0, "scale: %g given, must be finite",
+                         (double)own.scale);
     int64_t rows = capacity_rows, heads = k->shape.heads;
-    mlar_strided q = {"q", "q_row_stride", "q_head_stride", own.q, own.q_row_stride, own.q_head_stride,
-                      k->shape.d_qk, rows, heads, 2, 8, 0};
-    mlar_strided out = {"out", "out_row_stride", "out_head_stride", own.out, own.out_row_stride, own.out_head_stride,
-                        k->shape.d_v, rows, heads, f32 ? 4 : 2, f32 ? 4 : 8, 1};
-    mlar_strided lse = {"lse", "lse_row_stride", "lse_head_stride", own.lse, own.lse_row_stride, own.lse_head_stride,
-                        1, rows, heads, 4, 1, 1};
+    mlar_strided q = {"q",
+                      "q_row_stride",
+                      "q_head_stride",
+                      own.q,
+                      own.q_row_stride,
+                      own.q_head_stride,
+                      k->shape.d_qk,
+                      rows,
+                      heads,
+                      2,
+                      8,
+                      0};
+    mlar_strided out = {"out",
+                        "out_row_stride",
+                        "out_head_stride",
+                        own.out,
+                        own.out_row_stride,
+                        own.out_head_stride,
+                        k->shape.d_v,
+                        rows,
+                        heads,
+                        f32 ? 4 : 2,
+                        f32 ? 4 : 8,
+                        1};
+    mlar_strided lse = {"lse",
+                        "lse_row_stride",
+                        "lse_head_stride",
+                        own.lse,
+                        own.lse_row_stride,
+                        own.lse_head_stride,
+                        1,
+                        rows,
+                        heads,
+                        4,
+                        1,
+                        1};
     if ((status = check_strided(&q, diag)) != MLAR_OK) return status;
     if ((status = check_strided(&out, diag)) != MLAR_OK) return status;
     if (own.lse != NULL && (status = check_strided(&lse, diag)) != MLAR_OK) return status;
@@ -314,7 +358,8 @@ mlar_status mlar_bindings_resolve(const mlar_dims *dims, int32_t kind, const mla
     return check_outputs(layer, &q, &out, &lse, arena, arena_bytes, capacity_rows, diag);
 }
 
-mlar_status mlar_bindings_same_shape(const mlar_layer_params *from, const mlar_layer_params *to, mlar_diag *diag) {
+mlar_status mlar_bindings_same_shape(const mlar_layer_params *from, const mlar_layer_params *to,
+                                     mlar_diag *diag) {
 #define SAME(member)                                                                                         \
     if (from->member != to->member)                                                                          \
         return mlar_fail(diag, MLAR_ERROR_BINDING, #member, (int64_t)to->member, (int64_t)from->member,      \
@@ -337,7 +382,8 @@ mlar_status mlar_bindings_same_shape(const mlar_layer_params *from, const mlar_l
     }
 #undef SAME
     if ((from->lse == NULL) != (to->lse == NULL) || (from->sink == NULL) != (to->sink == NULL))
-        return mlar_fail(diag, MLAR_ERROR_BINDING, (from->lse == NULL) != (to->lse == NULL) ? "lse" : "attn_sink", 0,
-                         0, "lse and attn_sink stay present or absent as captured");
+        return mlar_fail(diag, MLAR_ERROR_BINDING,
+                         (from->lse == NULL) != (to->lse == NULL) ? "lse" : "attn_sink", 0, 0,
+                         "lse and attn_sink stay present or absent as captured");
     return MLAR_OK;
 }

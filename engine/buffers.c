@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * buffers.c: the table of buffers. A size is written once, here; the query, init, the printed map and the search for
- * the largest row tile all read it. */
+ * buffers.c: the table of buffers. A size is written once, here; the query, init, the printed map and the
+ * search for the largest row tile all read it. */
 #include "engine/buffers.h"
 
 #include "engine/selftest.h"
@@ -47,8 +47,8 @@ static void layers_shape(const mlar_dims *d, const mlar_kind_dims *k, char *text
 static uint64_t schedule_bytes(const mlar_dims *d, const mlar_kind_dims *k, mlar_checked *c) {
     if (!d->balanced) return 0;
     uint64_t tiles = (uint64_t)k->row_tiles;
-    uint64_t heads_and_cuts = sizeof(mlar_schedule_head) +
-                              ((uint64_t)k->shape.workers + 1) * sizeof(mlar_schedule_cut);
+    uint64_t heads_and_cuts =
+        sizeof(mlar_schedule_head) + ((uint64_t)k->shape.workers + 1) * sizeof(mlar_schedule_cut);
     return mlar_checked_add(c, mlar_checked_mul(c, tiles, heads_and_cuts),
                             mlar_checked_mul(c, (uint64_t)k->shape.max_rows, sizeof(mlar_schedule_row)));
 }
@@ -82,7 +82,8 @@ static void selftest_shape(const mlar_dims *d, const mlar_kind_dims *k, char *te
 
 static uint64_t gather_bytes(const mlar_dims *d, const mlar_kind_dims *k, int scope, mlar_checked *c) {
     if (d->strategy != MLAR_STRATEGY_GATHER) return 0;
-    return mlar_checked_mul3(c, (uint64_t)k->shape.row_tile, (uint64_t)k->width[scope], 2u * (uint64_t)k->shape.d_qk);
+    return mlar_checked_mul3(c, (uint64_t)k->shape.row_tile, (uint64_t)k->width[scope],
+                             2u * (uint64_t)k->shape.d_qk);
 }
 
 static void gather_shape(const mlar_kind_dims *k, int scope, char *text, size_t size) {
@@ -146,16 +147,19 @@ const mlar_buffer mlar_buffers[MLAR_BUFFER_COUNT] = {
 };
 
 /* One buffer's share of the arena: a span in whole alignment units and the guard zone behind it. */
-static uint64_t share(const mlar_dims *d, const mlar_buffer *buffer, const mlar_kind_dims *k, mlar_checked *c) {
+static uint64_t share(const mlar_dims *d, const mlar_buffer *buffer, const mlar_kind_dims *k,
+                      mlar_checked *c) {
     uint64_t bytes = buffer->bytes(d, k, c);
     if (bytes == 0) return 0;
-    return mlar_checked_add(c, mlar_checked_align_up(c, bytes, MLAR_BUFFER_ALIGN), (uint64_t)d->config.guard_bytes);
+    return mlar_checked_add(c, mlar_checked_align_up(c, bytes, MLAR_BUFFER_ALIGN),
+                            (uint64_t)d->config.guard_bytes);
 }
 
 uint64_t mlar_scratch_bytes(const mlar_dims *d, const mlar_kind_dims *k, mlar_checked *c) {
     uint64_t sum = 0;
     for (int i = 0; i < MLAR_BUFFER_COUNT; i++)
-        if (mlar_buffers[i].class == MLAR_CLASS_SCRATCH) sum = mlar_checked_add(c, sum, share(d, &mlar_buffers[i], k, c));
+        if (mlar_buffers[i].class == MLAR_CLASS_SCRATCH)
+            sum = mlar_checked_add(c, sum, share(d, &mlar_buffers[i], k, c));
     return sum;
 }
 
@@ -164,7 +168,8 @@ uint64_t mlar_persistent_bytes(const mlar_dims *d, mlar_checked *c) {
     for (int i = 0; i < MLAR_BUFFER_COUNT; i++) {
         if (mlar_buffers[i].class == MLAR_CLASS_SCRATCH) continue;
         int kinds = mlar_buffers[i].class == MLAR_CLASS_KIND ? d->config.kind_count : 1;
-        for (int k = 0; k < kinds; k++) sum = mlar_checked_add(c, sum, share(d, &mlar_buffers[i], &d->kind[k], c));
+        for (int k = 0; k < kinds; k++)
+            sum = mlar_checked_add(c, sum, share(d, &mlar_buffers[i], &d->kind[k], c));
     }
     return sum;
 }

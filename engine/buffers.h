@@ -27,9 +27,9 @@ enum mlar_buffer_id {
 };
 
 enum mlar_buffer_class {
-    MLAR_CLASS_ENGINE,  /* persistent, one for all kinds */
-    MLAR_CLASS_KIND,    /* persistent, one for each kind */
-    MLAR_CLASS_SCRATCH  /* lives between stages; kinds share the bytes */
+    MLAR_CLASS_ENGINE, /* persistent, one for all kinds */
+    MLAR_CLASS_KIND,   /* persistent, one for each kind */
+    MLAR_CLASS_SCRATCH /* lives between stages; kinds share the bytes */
 };
 
 typedef struct mlar_buffer {
@@ -44,7 +44,8 @@ extern const mlar_buffer mlar_buffers[MLAR_BUFFER_COUNT];
 
 /* Distance of two layer blocks in the arena. */
 #define MLAR_LAYER_BLOCK_BYTES 320
-/* Every buffer starts at a multiple of this, and guards are multiples of it, so no plan loses a byte to rounding. */
+/* Every buffer starts at a multiple of this, and guards are multiples of it, so no plan loses a byte to
+ * rounding. */
 #define MLAR_BUFFER_ALIGN 256
 
 /* Bytes of all scratch buffers of one kind, spans and guards counted; of all persistent ones. */

@@ -2,8 +2,8 @@
  *
  * config.c: configurations: neutral values, presets, device profiles, and the one validator.
  *
- * Every rejection names the field, the value and the limit. Knows no memory: what a valid configuration costs is
- * decided in dims.c and memory.c. */
+ * Every rejection names the field, the value and the limit. Knows no memory: what a valid configuration costs
+ * is decided in dims.c and memory.c. */
 #include "arena/fail.h"
 #include "engine/structs.h"
 #include "kernels/params.h"
@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
-int32_t mlar_version(void) { return MLAR_VERSION; }
+int32_t mlar_version(void) {
+    return MLAR_VERSION;
+}
 
 static const struct profile_row {
     const char *name, *arch;
@@ -28,7 +30,8 @@ static const struct preset_row {
     const char *name;
     int32_t heads, nope, rope, layout, window, topk, all;
 } presets[] = {
-#define X(name, heads, nope, rope, layout, window, topk, all) {name, heads, nope, rope, layout, window, topk, all},
+#define X(name, heads, nope, rope, layout, window, topk, all)                                                \
+    {name, heads, nope, rope, layout, window, topk, all},
 #include "engine/presets.def"
 #undef X
 };
@@ -46,10 +49,11 @@ mlar_status mlar_device_profile_named(mlar_device_profile *profile, const char *
         snprintf(profile->arch, sizeof profile->arch, "%s", profiles[i].arch);
         return MLAR_OK;
     }
-    return mlar_fail(diag, MLAR_ERROR_CONFIG, "device", 0, 0,
-                     "device: no profile is named '%.32s' (cpu, mi250x, mi300x, mi325x, mi355x, rx7900xtx, h100, "
-                     "h200)",
-                     name);
+    return mlar_fail(
+        diag, MLAR_ERROR_CONFIG, "device", 0, 0,
+        "device: no profile is named '%.32s' (cpu, mi250x, mi300x, mi325x, mi355x, rx7900xtx, h100, "
+        "h200)",
+        name);
 }
 
 mlar_status mlar_config_init(mlar_config *config) {
@@ -71,7 +75,8 @@ mlar_status mlar_config_init(mlar_config *config) {
 static void add_kind(mlar_config *config, const struct preset_row *preset, const char *what, int32_t extra) {
     mlar_kind_config *kind = &config->kinds[config->kind_count++];
     if (preset->window > 0)
-        kind->scope[kind->scope_count++] = (mlar_scope_config){.width = preset->window, .layout = preset->layout};
+        kind->scope[kind->scope_count++] =
+            (mlar_scope_config){.width = preset->window, .layout = preset->layout};
     if (extra > 0)
         kind->scope[kind->scope_count++] = (mlar_scope_config){.width = extra, .layout = preset->layout};
     if (extra > 0)
@@ -101,7 +106,8 @@ mlar_status mlar_config_preset(mlar_config *config, const char *name, int32_t tp
     return MLAR_OK;
 }
 
-static mlar_status out_of_range(mlar_diag *diag, const char *field, int64_t value, int64_t least, int64_t most) {
+static mlar_status out_of_range(mlar_diag *diag, const char *field, int64_t value, int64_t least,
+                                int64_t most) {
     return mlar_fail(diag, MLAR_ERROR_CONFIG, field, value, value < least ? least : most,
                      "%s: %lld given, must be %lld..%lld", field, (long long)value, (long long)least,
                      (long long)most);
@@ -157,7 +163,8 @@ mlar_status mlar_config_validate(const mlar_config *given, mlar_diag *diag) {
     mlar_status status = MLAR_STRUCT_READ(&own, given);
     if (status != MLAR_OK)
         return mlar_fail(diag, status, "config.struct_size", given->struct_size, sizeof own,
-                         "config.struct_size: %u given, this version knows %zu", given->struct_size, sizeof own);
+                         "config.struct_size: %u given, this version knows %zu", given->struct_size,
+                         sizeof own);
 #define X(field, least, most)                                                                                \
     if (config->field < (least) || config->field > (most))                                                   \
         return out_of_range(diag, #field, config->field, least, most);
@@ -171,7 +178,8 @@ mlar_status mlar_config_validate(const mlar_config *given, mlar_diag *diag) {
                          "rope: %d given, must be even in 0..128", (int)config->rope);
     if (config->guard_bytes % 256 != 0)
         return mlar_fail(diag, MLAR_ERROR_CONFIG, "guard_bytes", config->guard_bytes, 256,
-                         "guard_bytes: %d given, must be a multiple of 256 in 0..65536", (int)config->guard_bytes);
+                         "guard_bytes: %d given, must be a multiple of 256 in 0..65536",
+                         (int)config->guard_bytes);
     if (memchr(config->device.arch, 0, sizeof config->device.arch) == NULL)
         return mlar_fail(diag, MLAR_ERROR_CONFIG, "device.arch", 0, 0, "device.arch: not terminated");
     if (memchr(config->cpu_isa, 0, sizeof config->cpu_isa) == NULL)

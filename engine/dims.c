@@ -41,9 +41,9 @@ static void resolve_kind(const mlar_dims *dims, int32_t index, mlar_kind_dims *k
         .max_rows = config->max_rows,
     };
     if (!dims->balanced)
-        kind->shape.splits = config->splits > 0
-                                 ? config->splits
-                                 : default_splits(config, kind->max_tiles, mlar_ceil_div(kind->shape.workers, groups));
+        kind->shape.splits = config->splits > 0 ? config->splits
+                                                : default_splits(config, kind->max_tiles,
+                                                                 mlar_ceil_div(kind->shape.workers, groups));
     kind->row_tiles = 1;
 }
 
@@ -52,8 +52,7 @@ mlar_status mlar_dims_resolve(const mlar_config *config, mlar_dims *dims, mlar_d
     if (status != MLAR_OK) return status;
     memset(dims, 0, sizeof *dims);
     (void)MLAR_STRUCT_READ(&dims->config, config);
-    dims->strategy =
-        config->strategy == MLAR_STRATEGY_GATHER ? MLAR_STRATEGY_GATHER : MLAR_STRATEGY_DIRECT;
+    dims->strategy = config->strategy == MLAR_STRATEGY_GATHER ? MLAR_STRATEGY_GATHER : MLAR_STRATEGY_DIRECT;
     dims->balanced = config->policy == MLAR_POLICY_BALANCED;
     if ((status = mlar_traits_of(&dims->config, &dims->traits, diag)) != MLAR_OK) return status;
     for (int32_t k = 0; k < dims->config.kind_count; k++) resolve_kind(dims, k, &dims->kind[k]);

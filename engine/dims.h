@@ -2,8 +2,8 @@
  *
  * dims.h: a configuration, validated and resolved: every size that the rest of the engine works with.
  *
- * dims are a pure function of the configuration (engine/dims.c); nothing after it looks at budgets, policies or
- * presets again. This file knows no memory and no back end beyond the traits that sizes depend on. */
+ * dims are a pure function of the configuration (engine/dims.c); nothing after it looks at budgets, policies
+ * or presets again. This file knows no memory and no back end beyond the traits that sizes depend on. */
 #ifndef MLAR_ENGINE_DIMS_H
 #define MLAR_ENGINE_DIMS_H
 
@@ -11,7 +11,8 @@
 
 #include "kernels/params.h"
 
-/* Positions of the sequence, which are also the stages of the plan: kind k has [k * COUNT, (k + 1) * COUNT). */
+/* Positions of the sequence, which are also the stages of the plan: kind k has [k * COUNT, (k + 1) * COUNT).
+ */
 enum mlar_position {
     MLAR_AT_PREPARE = 0,
     MLAR_AT_GATHER = 1,
@@ -30,18 +31,18 @@ typedef struct mlar_traits {
 
 /* One layer kind, resolved. */
 typedef struct mlar_kind_dims {
-    mlar_shape shape;      /* what kernels see: heads, head dims, workers, slots, row tile ... */
+    mlar_shape shape; /* what kernels see: heads, head dims, workers, slots, row tile ... */
     int32_t scope_count;
     int32_t width[MLAR_SCOPES];
     int32_t layout[MLAR_SCOPES];
     int32_t fp8[MLAR_SCOPES];
-    int32_t max_tiles;     /* key tiles of the longest row */
-    int32_t row_tiles;     /* rounds of the sequence at max_rows */
+    int32_t max_tiles; /* key tiles of the longest row */
+    int32_t row_tiles; /* rounds of the sequence at max_rows */
 } mlar_kind_dims;
 
 typedef struct mlar_dims {
-    mlar_config config;    /* normalised copy */
-    int32_t strategy;      /* gather or direct */
+    mlar_config config; /* normalised copy */
+    int32_t strategy;   /* gather or direct */
     int32_t balanced;
     mlar_traits traits;
     uint64_t minimum_budget_bytes;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * engine.c: lifecycle: lay the engine out in the host block, take the arena, start the back end; and the way back. */
+ * engine.c: lifecycle: lay the engine out in the host block, take the arena, start the back end; and the way
+ * back. */
 #include "engine/engine.h"
 
 #include "arena/fail.h"
@@ -11,7 +12,8 @@
 #include <string.h>
 
 /* The host block, part by part. Used with engine = NULL to count bytes and with a base to set pointers. */
-static uint64_t lay_out(mlar_engine *engine, const mlar_backend *backend, const mlar_dims *dims, mlar_checked *check) {
+static uint64_t lay_out(mlar_engine *engine, const mlar_backend *backend, const mlar_dims *dims,
+                        mlar_checked *check) {
     int32_t extra = dims->config.selftest ? MLAR_SELFTEST_LAYERS : 0;
     uint64_t programs = (uint64_t)(dims->config.max_programs + extra);
     uint64_t layers = (uint64_t)(dims->config.max_layers + extra);
@@ -67,16 +69,18 @@ mlar_status mlar_engine_note(mlar_engine *engine, mlar_status status) {
     return status;
 }
 
-static mlar_status check_memory(const mlar_layout *layout, const void *memory, uint64_t bytes, mlar_diag *diag) {
+static mlar_status check_memory(const mlar_layout *layout, const void *memory, uint64_t bytes,
+                                mlar_diag *diag) {
     if ((uintptr_t)memory % MLAR_HOST_ALIGN != 0)
         return mlar_fail(diag, MLAR_ERROR_MEMORY_ALIGNMENT, "host_memory",
                          (int64_t)((uintptr_t)memory % MLAR_HOST_ALIGN), MLAR_HOST_ALIGN,
-                         "host_memory: %d bytes past a multiple of %d", (int)((uintptr_t)memory % MLAR_HOST_ALIGN),
-                         MLAR_HOST_ALIGN);
+                         "host_memory: %d bytes past a multiple of %d",
+                         (int)((uintptr_t)memory % MLAR_HOST_ALIGN), MLAR_HOST_ALIGN);
     if (bytes < layout->host_bytes)
         return mlar_fail(diag, MLAR_ERROR_MEMORY_SIZE, "host_bytes", mlar_size_for_diag(bytes),
-                         mlar_size_for_diag(layout->host_bytes), "host_bytes: %llu given, %llu needed, %llu missing",
-                         (unsigned long long)bytes, (unsigned long long)layout->host_bytes,
+                         mlar_size_for_diag(layout->host_bytes),
+                         "host_bytes: %llu given, %llu needed, %llu missing", (unsigned long long)bytes,
+                         (unsigned long long)layout->host_bytes,
                          (unsigned long long)(layout->host_bytes - bytes));
     return MLAR_OK;
 }
@@ -94,12 +98,14 @@ static mlar_status clear_persistent(mlar_engine *engine) {
 }
 
 static void forget_programs(mlar_engine *engine) {
-    for (int32_t i = 0; i < engine->program_count; i++) engine->programs[i] = (mlar_program){.engine = engine};
-    for (int32_t i = 0; i < engine->layer_count; i++) engine->layers[i] = (mlar_layer_slot){.program = -1, .next = -1};
+    for (int32_t i = 0; i < engine->program_count; i++)
+        engine->programs[i] = (mlar_program){.engine = engine};
+    for (int32_t i = 0; i < engine->layer_count; i++)
+        engine->layers[i] = (mlar_layer_slot){.program = -1, .next = -1};
 }
 
-mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mlar_arena *arena, void *host_memory,
-                             uint64_t host_bytes, mlar_engine **result, mlar_diag *diag) {
+mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mlar_arena *arena,
+                             void *host_memory, uint64_t host_bytes, mlar_engine **result, mlar_diag *diag) {
     if (config == NULL || arena == NULL || host_memory == NULL || result == NULL)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT,
                          config == NULL        ? "config"
@@ -143,7 +149,8 @@ mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mla
 
 mlar_status mlar_engine_deinit(mlar_engine *engine) {
     if (engine == NULL || engine->backend == NULL) return MLAR_ERROR_ARGUMENT;
-    if (engine->lost == MLAR_OK && engine->backend->capturing(engine->backend_state, NULL)) return MLAR_ERROR_CAPTURING;
+    if (engine->lost == MLAR_OK && engine->backend->capturing(engine->backend_state, NULL))
+        return MLAR_ERROR_CAPTURING;
     for (int32_t i = 0; i < engine->program_count; i++)
         if (engine->programs[i].open) (void)mlar_program_destroy(&engine->programs[i]);
     engine->backend->deinit(engine->backend_state);

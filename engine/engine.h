@@ -23,7 +23,7 @@ struct mlar_program {
     int32_t kind;
     int32_t capacity_rows;
     int32_t layer_count;
-    int32_t first_layer; /* head of a list through mlar_layer_slot.next */
+    int32_t first_layer;   /* head of a list through mlar_layer_slot.next */
     mlar_step_params step; /* route node-params: what its launches carry */
 };
 
@@ -51,20 +51,21 @@ struct mlar_engine {
     int32_t program_count, layer_count; /* sizes of the two tables */
     int32_t poisoned;                   /* scratch was poisoned since init: high-water marks mean something */
     uint32_t poison_seed;
-    mlar_status lost;                   /* the device's last word, MLAR_OK while it lives */
-    int32_t step_written;               /* the device holds `step` */
+    mlar_status lost;     /* the device's last word, MLAR_OK while it lives */
+    int32_t step_written; /* the device holds `step` */
     mlar_step_params step;
-    uint64_t step_serial;               /* counts steps; prepare notes which one it served */
+    uint64_t step_serial; /* counts steps; prepare notes which one it served */
     uint64_t prepared_serial[MLAR_KINDS_MAX];
     mlar_engine_counts counts;
     mlar_guards guards;
-    mlar_diag guard_diag;               /* the first violation seen, status MLAR_OK while there is none */
+    mlar_diag guard_diag; /* the first violation seen, status MLAR_OK while there is none */
 };
 
 /* Exactly the bytes that mlar_engine_init lays out; mlar_layout_make's share of the work. */
 uint64_t mlar_engine_host_bytes(const mlar_dims *dims, mlar_checked *check);
 
-/* Address of a buffer of the plan, null if the configuration has none. kind is ignored for engine-wide buffers. */
+/* Address of a buffer of the plan, null if the configuration has none. kind is ignored for engine-wide
+ * buffers. */
 void *mlar_engine_address(const mlar_engine *engine, enum mlar_buffer_id id, int32_t kind);
 
 /* MLAR_OK, or why the engine cannot run (FORKED, DEVICE_LOST); with `stream`, also CAPTURING. */

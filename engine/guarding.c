@@ -6,14 +6,18 @@
 #include "arena/fail.h"
 #include "engine/structs.h"
 
-/* Device zones travel to the device in pieces of this size, and back whole: a back zone is config.guard_bytes (at most
- * 64 KiB) and what rounds its buffer up to the alignment. */
-#define PIECE 1024
+/* Device zones travel to the device in pieces of this size, and back whole: a back zone is config.guard_bytes
+ * (at most 64 KiB) and what rounds its buffer up to the alignment. */
+#define PIECE      1024
 #define ZONE_LIMIT (65536 + MLAR_BUFFER_ALIGN)
 
-static int on(const mlar_engine *engine) { return engine->layout.plan.guard_zone_bytes > 0; }
+static int on(const mlar_engine *engine) {
+    return engine->layout.plan.guard_zone_bytes > 0;
+}
 
-static int host_sees(const mlar_engine *engine) { return engine->arena->source.host_visible; }
+static int host_sees(const mlar_engine *engine) {
+    return engine->arena->source.host_visible;
+}
 
 static int32_t last_stage(const mlar_engine *engine) {
     return engine->layout.plan.stage_count > 0 ? engine->layout.plan.stage_count - 1 : 0;
@@ -24,8 +28,8 @@ static mlar_status fill_device_zone(mlar_engine *engine, const mlar_guard_zone *
     for (uint64_t done = 0; done < zone->bytes; done += PIECE) {
         uint64_t bytes = zone->bytes - done < PIECE ? zone->bytes - done : PIECE;
         mlar_guard_pattern(zone->offset + done, bytes, piece);
-        mlar_status status = engine->backend->copy_in(engine->backend_state,
-                                                      engine->arena->base + zone->offset + done, piece, bytes, NULL);
+        mlar_status status = engine->backend->copy_in(
+            engine->backend_state, engine->arena->base + zone->offset + done, piece, bytes, NULL);
         if (status != MLAR_OK) return status;
     }
     return MLAR_OK;
@@ -41,7 +45,8 @@ mlar_status mlar_guarding_start(mlar_engine *engine) {
     for (int32_t i = 0; i < engine->layout.plan.count; i++)
         for (int side = 0; side < MLAR_GUARD_SIDES; side++) {
             mlar_guard_zone zone;
-            if (!mlar_guard_zone_of(&engine->layout.plan, i, (mlar_guard_side)side, 0, last_stage(engine), &zone))
+            if (!mlar_guard_zone_of(&engine->layout.plan, i, (mlar_guard_side)side, 0, last_stage(engine),
+                                    &zone))
                 continue;
             mlar_status status = fill_device_zone(engine, &zone);
             if (status != MLAR_OK) return status;
@@ -70,10 +75,11 @@ static mlar_status check_device_zones(mlar_engine *engine, void *stream, mlar_di
     for (int32_t i = 0; i < engine->layout.plan.count; i++)
         for (int side = 0; side < MLAR_GUARD_SIDES; side++) {
             mlar_guard_zone zone;
-            if (!mlar_guard_zone_of(&engine->layout.plan, i, (mlar_guard_side)side, 0, last_stage(engine), &zone))
+            if (!mlar_guard_zone_of(&engine->layout.plan, i, (mlar_guard_side)side, 0, last_stage(engine),
+                                    &zone))
                 continue;
-            mlar_status status = engine->backend->copy_out(engine->backend_state, bytes,
-                                                           engine->arena->base + zone.offset, zone.bytes, stream);
+            mlar_status status = engine->backend->copy_out(
+                engine->backend_state, bytes, engine->arena->base + zone.offset, zone.bytes, stream);
             if (status != MLAR_OK) return status;
             status = mlar_guards_check_zone(&engine->guards, i, (mlar_guard_side)side, bytes, diag);
             if (status != MLAR_OK) return status;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inspect.c: what a host can ask of an engine between steps. May block; refused while a stream is captured. */
+ * inspect.c: what a host can ask of an engine between steps. May block; refused while a stream is captured.
+ */
 #include "arena/fail.h"
 #include "engine/engine.h"
 #include "engine/guarding.h"
@@ -16,7 +17,8 @@
 static void plan_elements(const mlar_engine *engine, mlar_element elements[MLAR_PLAN_MAX_REQUESTS]) {
     for (int id = 0; id < MLAR_BUFFER_COUNT; id++)
         for (int k = 0; k < MLAR_KINDS_MAX; k++)
-            if (engine->layout.index[id][k] >= 0) elements[engine->layout.index[id][k]] = mlar_buffers[id].element;
+            if (engine->layout.index[id][k] >= 0)
+                elements[engine->layout.index[id][k]] = mlar_buffers[id].element;
 }
 
 static uint64_t high_water(mlar_engine *engine) {
@@ -59,12 +61,14 @@ mlar_status mlar_engine_reset_counters(mlar_engine *engine, void *stream) {
     mlar_status status = mlar_engine_idle(engine, stream);
     if (status != MLAR_OK) return status;
     static const char zeros[64];
-    return mlar_engine_note(engine, engine->backend->copy_in(engine->backend_state,
-                                                             mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0),
-                                                             zeros, sizeof zeros, stream));
+    return mlar_engine_note(engine,
+                            engine->backend->copy_in(engine->backend_state,
+                                                     mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0),
+                                                     zeros, sizeof zeros, stream));
 }
 
-static mlar_status poison_device(mlar_engine *engine, const mlar_element *elements, uint32_t seed, void *stream) {
+static mlar_status poison_device(mlar_engine *engine, const mlar_element *elements, uint32_t seed,
+                                 void *stream) {
     mlar_poison_segment segments[MLAR_POISON_MAX_SEGMENTS];
     int32_t count = mlar_poison_segments(&engine->layout.plan, segments);
     unsigned char piece[PIECE];
@@ -96,11 +100,13 @@ mlar_status mlar_engine_poison_scratch(mlar_engine *engine, uint32_t seed, void 
 mlar_status mlar_engine_check_guards(mlar_engine *engine, void *stream, mlar_diag *diag) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
     mlar_status status = mlar_engine_idle(engine, stream);
-    if (status != MLAR_OK) return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    if (status != MLAR_OK)
+        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
     return mlar_engine_note(engine, mlar_guarding_check(engine, stream, diag));
 }
 
-mlar_status mlar_engine_buffer(mlar_engine *engine, int32_t kind, const char *name, void **address, uint64_t *bytes) {
+mlar_status mlar_engine_buffer(mlar_engine *engine, int32_t kind, const char *name, void **address,
+                               uint64_t *bytes) {
     if (engine == NULL || name == NULL || address == NULL || bytes == NULL) return MLAR_ERROR_ARGUMENT;
     if (kind < -1 || kind >= engine->layout.dims.config.kind_count) return MLAR_ERROR_ARGUMENT;
     for (int id = 0; id < MLAR_BUFFER_COUNT; id++) {

@@ -2,8 +2,9 @@
  *
  * memory.c: dims + tables -> requests -> plan, and the public answer to a size query.
  *
- * Lifetimes are derived here: a scratch buffer lives from the first stage that writes it to the last that reads it, in
- * its own kind's range of stage numbers, so kinds share bytes; persistent buffers live for ever. */
+ * Lifetimes are derived here: a scratch buffer lives from the first stage that writes it to the last that
+ * reads it, in its own kind's range of stage numbers, so kinds share bytes; persistent buffers live for ever.
+ */
 #include "engine/memory.h"
 
 #include "arena/fail.h"
@@ -16,7 +17,8 @@
 #include <stdio.h>
 
 /* First and last position whose stage touches the buffer in this kind's sequence; 0 if none does. */
-static int lifetime(const mlar_dims *dims, const mlar_kind_dims *kind, int id, int32_t *first, int32_t *last) {
+static int lifetime(const mlar_dims *dims, const mlar_kind_dims *kind, int id, int32_t *first,
+                    int32_t *last) {
     int found = 0;
     for (int32_t i = 0; i < mlar_stage_count; i++) {
         const mlar_stage *stage = &mlar_stages[i];
@@ -49,7 +51,8 @@ static void add_request(mlar_layout *layout, mlar_plan_request *requests, int32_
 }
 
 mlar_status mlar_layout_make(const mlar_config *config, mlar_layout *layout, mlar_diag *diag) {
-    _Static_assert((MLAR_BUFFER_COUNT - 5) * MLAR_KINDS_MAX + 5 <= MLAR_PLAN_MAX_REQUESTS, "every buffer has a place");
+    _Static_assert((MLAR_BUFFER_COUNT - 5) * MLAR_KINDS_MAX + 5 <= MLAR_PLAN_MAX_REQUESTS,
+                   "every buffer has a place");
     _Static_assert((int)MLAR_PLAN_MAX_REQUESTS <= (int)MLAR_BUFFERS_MAX, "every request can be shown");
     mlar_status status = mlar_dims_resolve(config, &layout->dims, diag);
     if (status != MLAR_OK) return status;
@@ -69,7 +72,8 @@ mlar_status mlar_layout_make(const mlar_config *config, mlar_layout *layout, mla
     }
     layout->host_bytes = mlar_engine_host_bytes(&layout->dims, &check);
     if (check.failed)
-        return mlar_fail(diag, MLAR_ERROR_OVERFLOW, "device_bytes", 0, 0, "device_bytes: does not fit in 64 bits");
+        return mlar_fail(diag, MLAR_ERROR_OVERFLOW, "device_bytes", 0, 0,
+                         "device_bytes: does not fit in 64 bits");
     status = mlar_plan_make(requests, count, (uint64_t)layout->dims.config.guard_bytes, &layout->plan, diag);
     if (status != MLAR_OK) return status;
     mlar_config plain = layout->dims.config; /* addresses are no part of an identity */
@@ -89,14 +93,14 @@ static void describe_buffers(const mlar_layout *layout, mlar_memory *memory) {
             const mlar_plan_request *request = &layout->plan.requests[index];
             mlar_buffer_info *info = &memory->buffers[memory->buffer_count++];
             int scratch = buffer->class == MLAR_CLASS_SCRATCH;
-            *info = (mlar_buffer_info){.offset_bytes = layout->plan.offsets[index],
-                                       .bytes = request->bytes,
-                                       .align_bytes = request->align,
-                                       .kind = buffer->class == MLAR_CLASS_ENGINE ? -1 : k,
-                                       .first_stage = scratch ? request->first_stage % MLAR_POSITION_COUNT : 0,
-                                       .last_stage = scratch ? request->last_stage % MLAR_POSITION_COUNT
-                                                             : MLAR_POSITION_COUNT - 1,
-                                       .persistent = !scratch};
+            *info = (mlar_buffer_info){
+                .offset_bytes = layout->plan.offsets[index],
+                .bytes = request->bytes,
+                .align_bytes = request->align,
+                .kind = buffer->class == MLAR_CLASS_ENGINE ? -1 : k,
+                .first_stage = scratch ? request->first_stage % MLAR_POSITION_COUNT : 0,
+                .last_stage = scratch ? request->last_stage % MLAR_POSITION_COUNT : MLAR_POSITION_COUNT - 1,
+                .persistent = !scratch};
             snprintf(info->name, sizeof info->name, "%s", buffer->name);
             buffer->shape(&layout->dims, &layout->dims.kind[k], info->shape, sizeof info->shape);
             if (!scratch) memory->persistent_bytes += request->bytes;
@@ -131,7 +135,7 @@ mlar_status mlar_memory_query(const mlar_config *config, mlar_memory *given, mla
     describe_buffers(&layout, &memory);
     status = MLAR_STRUCT_WRITE(given, &memory);
     return status == MLAR_OK ? MLAR_OK
-                             : mlar_fail(diag, status, "memory.struct_size", given->struct_size, sizeof memory,
-                                         "memory.struct_size: %u given, at least %zu needed", given->struct_size,
-                                         sizeof memory);
+                             : mlar_fail(diag, status, "memory.struct_size", given->struct_size,
+                                         sizeof memory, "memory.struct_size: %u given, at least %zu needed",
+                                         given->struct_size, sizeof memory);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * memory.h: configuration -> everything an engine's memory consists of. mlar_memory_query and mlar_engine_init both
- * call mlar_layout_make and nothing else, so what was promised is what is used. */
+ * memory.h: configuration -> everything an engine's memory consists of. mlar_memory_query and
+ * mlar_engine_init both call mlar_layout_make and nothing else, so what was promised is what is used. */
 #ifndef MLAR_ENGINE_MEMORY_H
 #define MLAR_ENGINE_MEMORY_H
 

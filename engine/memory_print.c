@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * memory_print.c: the map of a size query, as the arena module prints plans. Each kind of layer has its own stages, so
- * a buffer of kind 1 shows as "gather.window[1]" and its stages as "gather[1]". */
+ * memory_print.c: the map of a size query, as the arena module prints plans. Each kind of layer has its own
+ * stages, so a buffer of kind 1 shows as "gather.window[1]" and its stages as "gather[1]". */
 #include "arena/fail.h"
 #include "arena/plan_print.h"
 #include "engine/dims.h"
@@ -40,12 +40,12 @@ static void make_printable(const mlar_memory *memory, mlar_printable *p) {
         const mlar_buffer_info *info = &memory->buffers[i];
         label(p->names[i], info->name, info->kind, kinds);
         int32_t base = info->kind < 0 ? 0 : info->kind * memory->stage_count;
-        p->plan.requests[i] =
-            (mlar_plan_request){.name = p->names[i],
-                                .bytes = info->bytes,
-                                .align = info->align_bytes,
-                                .first_stage = info->persistent ? 0 : base + info->first_stage,
-                                .last_stage = info->persistent ? MLAR_STAGE_FOREVER : base + info->last_stage};
+        p->plan.requests[i] = (mlar_plan_request){
+            .name = p->names[i],
+            .bytes = info->bytes,
+            .align = info->align_bytes,
+            .first_stage = info->persistent ? 0 : base + info->first_stage,
+            .last_stage = info->persistent ? MLAR_STAGE_FOREVER : base + info->last_stage};
         p->plan.offsets[i] = info->offset_bytes;
         p->plan.sum_bytes += (info->bytes + info->align_bytes - 1) / info->align_bytes * info->align_bytes;
         p->shapes[i] = info->shape;

@@ -2,8 +2,9 @@
  *
  * program.c: capture, rebind, replay, destroy.
  *
- * A program's launches point at layer blocks in the arena, so a replay carries nothing; rebinding a layer rewrites its
- * block in stream order. Layer slots are handed out one by one and chained, so programs may come and go in any order. */
+ * A program's launches point at layer blocks in the arena, so a replay carries nothing; rebinding a layer
+ * rewrites its block in stream order. Layer slots are handed out one by one and chained, so programs may come
+ * and go in any order. */
 #include "arena/fail.h"
 #include "engine/bindings.h"
 #include "engine/engine.h"
@@ -19,7 +20,9 @@ static mlar_program *free_program(mlar_engine *engine, int32_t first, int32_t en
     return NULL;
 }
 
-static int32_t index_of(const mlar_program *program) { return (int32_t)(program - program->engine->programs); }
+static int32_t index_of(const mlar_program *program) {
+    return (int32_t)(program - program->engine->programs);
+}
 
 static void free_layers(mlar_program *program) {
     for (int32_t i = program->first_layer; i >= 0;) {
@@ -51,11 +54,12 @@ static int take_layers(mlar_program *program, int32_t count, int32_t first, int3
 }
 
 mlar_status mlar_engine_resolve(const mlar_engine *engine, enum mlar_use use, int32_t kind,
-                                const mlar_bindings *bindings, int32_t capacity_rows, mlar_layer_params *layer,
-                                mlar_diag *diag) {
+                                const mlar_bindings *bindings, int32_t capacity_rows,
+                                mlar_layer_params *layer, mlar_diag *diag) {
     int host = use == MLAR_USE_HOST;
-    return mlar_bindings_resolve(&engine->layout.dims, kind, bindings, capacity_rows, host ? engine->arena->base : NULL,
-                                 host ? engine->arena->bytes : 0, layer, diag);
+    return mlar_bindings_resolve(&engine->layout.dims, kind, bindings, capacity_rows,
+                                 host ? engine->arena->base : NULL, host ? engine->arena->bytes : 0, layer,
+                                 diag);
 }
 
 static mlar_status bind_layers(mlar_program *program, enum mlar_use use, const mlar_bindings *bindings,
@@ -64,8 +68,8 @@ static mlar_status bind_layers(mlar_program *program, enum mlar_use use, const m
     int32_t k = 0;
     for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next, k++) {
         mlar_layer_slot *slot = &engine->layers[i];
-        mlar_status status =
-            mlar_engine_resolve(engine, use, program->kind, &bindings[k], program->capacity_rows, &slot->bound, diag);
+        mlar_status status = mlar_engine_resolve(engine, use, program->kind, &bindings[k],
+                                                 program->capacity_rows, &slot->bound, diag);
         if (status != MLAR_OK) return status;
     }
     return MLAR_OK;
@@ -76,16 +80,16 @@ static mlar_status write_layers(mlar_program *program) {
     mlar_engine *engine = program->engine;
     for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next) {
         mlar_layer_slot *slot = &engine->layers[i];
-        mlar_status status = engine->backend->copy_in(engine->backend_state, mlar_layer_block(engine, i), &slot->bound,
-                                                      sizeof slot->bound, NULL);
+        mlar_status status = engine->backend->copy_in(engine->backend_state, mlar_layer_block(engine, i),
+                                                      &slot->bound, sizeof slot->bound, NULL);
         if (status != MLAR_OK) return mlar_engine_note(engine, status);
         slot->written = 1;
     }
     return MLAR_OK;
 }
 
-/* Everything a program launches. By route step-block its arguments never change; by route node-params they carry the
- * bindings and the step, and are issued again to change them. */
+/* Everything a program launches. By route step-block its arguments never change; by route node-params they
+ * carry the bindings and the step, and are issued again to change them. */
 static mlar_status issue_layers(mlar_program *program, mlar_diag *diag) {
     mlar_engine *engine = program->engine;
     int by_block = engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK;
@@ -146,19 +150,23 @@ mlar_status mlar_program_capture(mlar_engine *engine, enum mlar_use use, int32_t
     return MLAR_OK;
 }
 
-mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings, int32_t layer_count,
-                                int32_t capacity_rows, mlar_program **program, mlar_diag *diag) {
-    if (engine == NULL || bindings == NULL || program == NULL) return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "", 0, 0, "null");
+mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
+                                int32_t layer_count, int32_t capacity_rows, mlar_program **program,
+                                mlar_diag *diag) {
+    if (engine == NULL || bindings == NULL || program == NULL)
+        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "", 0, 0, "null");
     *program = NULL;
     mlar_status status = mlar_engine_idle(engine, NULL);
-    if (status != MLAR_OK) return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    if (status != MLAR_OK)
+        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
     const mlar_dims *dims = &engine->layout.dims;
     if (kind < 0 || kind >= dims->config.kind_count)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "kind", kind, dims->config.kind_count - 1,
-                         "kind: %d given, the configuration has 0..%d", (int)kind, (int)dims->config.kind_count - 1);
+                         "kind: %d given, the configuration has 0..%d", (int)kind,
+                         (int)dims->config.kind_count - 1);
     if (layer_count < 1)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "layer_count", layer_count, 1, "layer_count: %d given, at least 1",
-                         (int)layer_count);
+        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "layer_count", layer_count, 1,
+                         "layer_count: %d given, at least 1", (int)layer_count);
     if (capacity_rows < 1 || capacity_rows > dims->config.max_rows)
         return mlar_fail(diag, MLAR_ERROR_CAPACITY, "capacity_rows", capacity_rows, dims->config.max_rows,
                          "capacity_rows: %d given, must be 1..%d (max_rows)", (int)capacity_rows,
@@ -166,9 +174,10 @@ mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bi
     int64_t nodes = (int64_t)layer_count * mlar_sequence_nodes(dims, kind, capacity_rows);
     if (nodes > dims->config.max_nodes)
         return mlar_fail(diag, MLAR_ERROR_LIMIT, "max_nodes", nodes, dims->config.max_nodes,
-                         "max_nodes: %d layers need %lld kernels, the limit is %d", (int)layer_count, (long long)nodes,
-                         (int)dims->config.max_nodes);
-    return mlar_program_capture(engine, MLAR_USE_HOST, kind, bindings, layer_count, capacity_rows, program, diag);
+                         "max_nodes: %d layers need %lld kernels, the limit is %d", (int)layer_count,
+                         (long long)nodes, (int)dims->config.max_nodes);
+    return mlar_program_capture(engine, MLAR_USE_HOST, kind, bindings, layer_count, capacity_rows, program,
+                                diag);
 }
 
 static mlar_status open_program(const mlar_program *program) {
@@ -206,11 +215,12 @@ static mlar_status update_nodes(mlar_program *program) {
     return mlar_engine_note(engine, status == MLAR_OK ? ended : status);
 }
 
-mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar_bindings *bindings, void *stream,
-                                mlar_diag *diag) {
+mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar_bindings *bindings,
+                                void *stream, mlar_diag *diag) {
     mlar_status status = open_program(program);
     if (status == MLAR_OK) status = mlar_engine_idle(program->engine, stream);
-    if (status != MLAR_OK) return mlar_fail(diag, status, "program", 0, 0, "program: %s", mlar_status_string(status));
+    if (status != MLAR_OK)
+        return mlar_fail(diag, status, "program", 0, 0, "program: %s", mlar_status_string(status));
     if (layer < 0 || layer >= program->layer_count)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "layer", layer, program->layer_count - 1,
                          "layer: %d given, the program has 0..%d", (int)layer, (int)program->layer_count - 1);
@@ -219,13 +229,15 @@ mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar
     while (layer-- > 0) index = engine->layers[index].next;
     mlar_layer_slot *slot = &engine->layers[index];
     mlar_layer_params bound;
-    status = mlar_engine_resolve(engine, MLAR_USE_HOST, program->kind, bindings, program->capacity_rows, &bound, diag);
+    status = mlar_engine_resolve(engine, MLAR_USE_HOST, program->kind, bindings, program->capacity_rows,
+                                 &bound, diag);
     if (status == MLAR_OK) status = mlar_bindings_same_shape(&slot->bound, &bound, diag);
     if (status != MLAR_OK) return status;
     if (slot->written && memcmp(&slot->bound, &bound, sizeof bound) == 0) return MLAR_OK;
     slot->written = 0;
     slot->bound = bound;
-    return engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK ? write_changes(program, stream) : MLAR_OK;
+    return engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK ? write_changes(program, stream)
+                                                                             : MLAR_OK;
 }
 
 mlar_status mlar_program_replay(mlar_program *program, void *stream) {
@@ -234,14 +246,17 @@ mlar_status mlar_program_replay(mlar_program *program, void *stream) {
     mlar_engine *engine = program->engine;
     if (program->fingerprint != engine->layout.fingerprint) return MLAR_ERROR_FINGERPRINT;
     if (engine->step_serial == 0 || !engine->step_written) return MLAR_ERROR_STATE;
-    if (engine->step.rows_device == NULL && engine->step.rows > program->capacity_rows) return MLAR_ERROR_CAPACITY;
+    if (engine->step.rows_device == NULL && engine->step.rows > program->capacity_rows)
+        return MLAR_ERROR_CAPACITY;
     if (engine->layout.dims.balanced && engine->prepared_serial[program->kind] != engine->step_serial)
         return MLAR_ERROR_STATE;
-    status = engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK ? write_changes(program, stream)
-                                                                              : update_nodes(program);
+    status = engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK
+                 ? write_changes(program, stream)
+                 : update_nodes(program);
     if (status != MLAR_OK) return status;
     mlar_guarding_before(engine, program->kind);
-    status = mlar_engine_note(engine, engine->backend->replay(engine->backend_state, index_of(program), stream));
+    status =
+        mlar_engine_note(engine, engine->backend->replay(engine->backend_state, index_of(program), stream));
     if (status != MLAR_OK) return status;
     engine->counts.replays++;
     return mlar_guarding_after(engine, program->kind);

@@ -6,14 +6,14 @@
 
 #include "engine/engine.h"
 
-/* The self-test has a program and a layer of its own, so that it works when the host has used all of its; and its
- * bindings lie in the arena, which a host's must not. */
+/* The self-test has a program and a layer of its own, so that it works when the host has used all of its; and
+ * its bindings lie in the arena, which a host's must not. */
 enum mlar_use { MLAR_USE_HOST, MLAR_USE_SELFTEST };
 
 /* mlar_bindings_resolve against the engine's own arena. */
 mlar_status mlar_engine_resolve(const mlar_engine *engine, enum mlar_use use, int32_t kind,
-                                const mlar_bindings *bindings, int32_t capacity_rows, mlar_layer_params *layer,
-                                mlar_diag *diag);
+                                const mlar_bindings *bindings, int32_t capacity_rows,
+                                mlar_layer_params *layer, mlar_diag *diag);
 
 /* mlar_engine_capture after its arguments were checked. */
 mlar_status mlar_program_capture(mlar_engine *engine, enum mlar_use use, int32_t kind,
@@ -21,7 +21,8 @@ mlar_status mlar_program_capture(mlar_engine *engine, enum mlar_use use, int32_t
                                  mlar_program **program, mlar_diag *diag);
 
 /* mlar_engine_enqueue, likewise. */
-mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t kind, const mlar_bindings *bindings,
-                              int32_t capacity_rows, const mlar_step *given, void *stream, mlar_diag *diag);
+mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t kind,
+                              const mlar_bindings *bindings, int32_t capacity_rows, const mlar_step *given,
+                              void *stream, mlar_diag *diag);
 
 #endif

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * selftest.c: does this machine replay what it would compute eagerly? Bit for bit, on scratch poisoned differently.
+ * selftest.c: does this machine replay what it would compute eagerly? Bit for bit, on scratch poisoned
+ * differently.
  *
- * For each kind a synthetic step is written into the planned workspace: a small pool of pseudo-random bytes in the
- * kind's own layout (with NaNs and odd scales among them), queries, and lists with padding and wild indices. Then:
- * capture at capacity, replay at capacity, replay at one row, enqueue the same two; all four results of a pair must be
- * equal. Replays that read a stale step, a stale pointer or someone else's scratch differ (TOOLCHAIN lists runtimes
- * that do). The invalid-index counter is put back to what it was. */
+ * For each kind a synthetic step is written into the planned workspace: a small pool of pseudo-random bytes
+ * in the kind's own layout (with NaNs and odd scales among them), queries, and lists with padding and wild
+ * indices. Then: capture at capacity, replay at capacity, replay at one row, enqueue the same two; all four
+ * results of a pair must be equal. Replays that read a stale step, a stale pointer or someone else's scratch
+ * differ (TOOLCHAIN lists runtimes that do). The invalid-index counter is put back to what it was. */
 #include "engine/selftest.h"
 
 #include "arena/fail.h"
@@ -16,18 +17,21 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SELFTEST_ROWS 2
-#define SELFTEST_BLOCK 16
+#define SELFTEST_ROWS   2
+#define SELFTEST_BLOCK  16
 #define SELFTEST_BLOCKS 8
-#define PIECE 1024
+#define PIECE           1024
 
-/* Offsets inside the workspace. Two results, so that replay and enqueue can be compared where they were written. */
+/* Offsets inside the workspace. Two results, so that replay and enqueue can be compared where they were
+ * written. */
 typedef struct mlar_selftest_map {
     uint64_t q, sink, cache[MLAR_SCOPES], indices[MLAR_SCOPES], lens[MLAR_SCOPES], out[2], lse[2], total;
     uint64_t cache_bytes, stride[MLAR_SCOPES], q_bytes, out_bytes, lse_bytes;
 } mlar_selftest_map;
 
-static int32_t rows_of(const mlar_dims *dims) { return mlar_min_i32(SELFTEST_ROWS, dims->config.max_rows); }
+static int32_t rows_of(const mlar_dims *dims) {
+    return mlar_min_i32(SELFTEST_ROWS, dims->config.max_rows);
+}
 
 static uint64_t put(mlar_selftest_map *map, uint64_t bytes) {
     uint64_t at = map->total;
@@ -48,7 +52,8 @@ static mlar_selftest_map map_of(const mlar_dims *dims) {
     for (int32_t k = 0; k < dims->config.kind_count; k++)
         for (int s = 0; s < dims->kind[k].scope_count; s++) {
             uint64_t w = (uint64_t)dims->kind[k].width[s], stride = 0;
-            (void)mlar_kv_block_stride_padded(dims->kind[k].layout[s], shape->nope, shape->rope, SELFTEST_BLOCK, &stride);
+            (void)mlar_kv_block_stride_padded(dims->kind[k].layout[s], shape->nope, shape->rope,
+                                              SELFTEST_BLOCK, &stride);
             stride = (stride + 15) / 16 * 16;
             if (w > width[s]) width[s] = w;
             if (stride * SELFTEST_BLOCKS > map.cache_bytes) map.cache_bytes = stride * SELFTEST_BLOCKS;
@@ -65,7 +70,9 @@ static mlar_selftest_map map_of(const mlar_dims *dims) {
     return map;
 }
 
-uint64_t mlar_selftest_bytes(const mlar_dims *dims) { return map_of(dims).total; }
+uint64_t mlar_selftest_bytes(const mlar_dims *dims) {
+    return map_of(dims).total;
+}
 
 /* ---- synthetic data ---- */
 
@@ -112,8 +119,8 @@ static mlar_status fill(mlar_selftest_run *run, uint64_t at, uint64_t bytes, enu
     for (uint64_t done = 0; done < bytes; done += PIECE) {
         uint64_t now = bytes - done < PIECE ? bytes - done : PIECE;
         for (uint64_t i = 0; i < (now + 3) / 4; i++) piece[i] = make_word(what, next_random(&run->random));
-        mlar_status status = run->engine->backend->copy_in(run->engine->backend_state, run->base + at + done, piece, now,
-                                                           run->stream);
+        mlar_status status = run->engine->backend->copy_in(run->engine->backend_state, run->base + at + done,
+                                                           piece, now, run->stream);
         if (status != MLAR_OK) return status;
     }
     return MLAR_OK;
@@ -130,18 +137,21 @@ static mlar_status make_step(mlar_selftest_run *run, int32_t kind, mlar_bindings
     if (status == MLAR_OK) status = fill(run, map->sink, (uint64_t)k->shape.heads * 4, FILL_F32);
     for (int s = 0; s < k->scope_count && status == MLAR_OK; s++) {
         uint64_t stride = 0;
-        (void)mlar_kv_block_stride_padded(k->layout[s], k->shape.nope, k->shape.rope, SELFTEST_BLOCK, &stride);
+        (void)mlar_kv_block_stride_padded(k->layout[s], k->shape.nope, k->shape.rope, SELFTEST_BLOCK,
+                                          &stride);
         stride = (stride + 15) / 16 * 16;
-        bindings->cache[s] = (mlar_cache){run->base + map->cache[s], stride, SELFTEST_BLOCKS, SELFTEST_BLOCK, 0};
+        bindings->cache[s] =
+            (mlar_cache){run->base + map->cache[s], stride, SELFTEST_BLOCKS, SELFTEST_BLOCK, 0};
         bindings->list[s].indices = (const int32_t *)(void *)(run->base + map->indices[s]);
         bindings->list[s].lens = (const int32_t *)(void *)(run->base + map->lens[s]);
         int32_t lens[SELFTEST_ROWS] = {k->width[s] - k->width[s] / 3, k->width[s]};
         int bf16 = k->layout[s] == MLAR_LAYOUT_BF16;
         status = fill(run, map->cache[s], map->cache_bytes, bf16 ? FILL_BF16 : FILL_CACHE);
-        if (status == MLAR_OK) status = fill(run, map->indices[s], rows * (uint64_t)k->width[s] * 4, FILL_INDICES);
         if (status == MLAR_OK)
-            status = run->engine->backend->copy_in(run->engine->backend_state, run->base + map->lens[s], lens, rows * 4,
-                                                   run->stream);
+            status = fill(run, map->indices[s], rows * (uint64_t)k->width[s] * 4, FILL_INDICES);
+        if (status == MLAR_OK)
+            status = run->engine->backend->copy_in(run->engine->backend_state, run->base + map->lens[s], lens,
+                                                   rows * 4, run->stream);
     }
     bindings->q = run->base + map->q;
     bindings->attn_sink = (const float *)(void *)(run->base + map->sink);
@@ -155,26 +165,30 @@ static void bind_result(const mlar_selftest_run *run, mlar_bindings *bindings, i
     bindings->lse = (float *)(void *)(run->base + run->map.lse[which]);
 }
 
-static mlar_status same(mlar_selftest_run *run, const uint64_t at[2], uint64_t bytes, const char *what, mlar_diag *diag) {
+static mlar_status same(mlar_selftest_run *run, const uint64_t at[2], uint64_t bytes, const char *what,
+                        mlar_diag *diag) {
     unsigned char a[PIECE], b[PIECE];
     for (uint64_t done = 0; done < bytes; done += PIECE) {
         uint64_t now = bytes - done < PIECE ? bytes - done : PIECE;
         const mlar_backend *backend = run->engine->backend;
-        mlar_status status = backend->copy_out(run->engine->backend_state, a, run->base + at[0] + done, now, run->stream);
+        mlar_status status =
+            backend->copy_out(run->engine->backend_state, a, run->base + at[0] + done, now, run->stream);
         if (status == MLAR_OK)
-            status = backend->copy_out(run->engine->backend_state, b, run->base + at[1] + done, now, run->stream);
+            status =
+                backend->copy_out(run->engine->backend_state, b, run->base + at[1] + done, now, run->stream);
         if (status != MLAR_OK) return status;
         for (uint64_t i = 0; i < now; i++)
             if (a[i] != b[i])
                 return mlar_fail(diag, MLAR_ERROR_SELFTEST, what, (int64_t)(done + i), 0,
-                                 "%s: replay and enqueue differ from byte %llu on", what, (unsigned long long)(done + i));
+                                 "%s: replay and enqueue differ from byte %llu on", what,
+                                 (unsigned long long)(done + i));
     }
     return MLAR_OK;
 }
 
 /* One comparison at `rows` live rows: program replay into result 0, enqueue into result 1. */
-static mlar_status compare(mlar_selftest_run *run, mlar_program *program, int32_t kind, mlar_bindings *bindings,
-                           int32_t rows, mlar_diag *diag) {
+static mlar_status compare(mlar_selftest_run *run, mlar_program *program, int32_t kind,
+                           mlar_bindings *bindings, int32_t rows, mlar_diag *diag) {
     mlar_engine *engine = run->engine;
     int32_t capacity = rows_of(&engine->layout.dims);
     mlar_step step = {.struct_size = sizeof step, .rows = rows};
@@ -186,7 +200,8 @@ static mlar_status compare(mlar_selftest_run *run, mlar_program *program, int32_
     bind_result(run, bindings, 1);
     if (status == MLAR_OK) status = mlar_engine_prepare(engine, kind, bindings, &step, run->stream, diag);
     if (status == MLAR_OK)
-        status = mlar_step_enqueue(engine, MLAR_USE_SELFTEST, kind, bindings, capacity, &step, run->stream, diag);
+        status =
+            mlar_step_enqueue(engine, MLAR_USE_SELFTEST, kind, bindings, capacity, &step, run->stream, diag);
     bind_result(run, bindings, 0);
     char what[32];
     snprintf(what, sizeof what, "kinds[%d].out", (int)kind);
@@ -209,7 +224,8 @@ static mlar_status run_kind(mlar_selftest_run *run, int32_t kind, mlar_diag *dia
     mlar_program *program = NULL;
     int32_t capacity = rows_of(&run->engine->layout.dims);
     if (status == MLAR_OK)
-        status = mlar_program_capture(run->engine, MLAR_USE_SELFTEST, kind, &bindings, 1, capacity, &program, diag);
+        status = mlar_program_capture(run->engine, MLAR_USE_SELFTEST, kind, &bindings, 1, capacity, &program,
+                                      diag);
     if (status != MLAR_OK) return status;
     status = compare(run, program, kind, &bindings, capacity, diag);
     if (status == MLAR_OK) status = compare(run, program, kind, &bindings, 1, diag);
@@ -220,7 +236,8 @@ static mlar_status run_kind(mlar_selftest_run *run, int32_t kind, mlar_diag *dia
 mlar_status mlar_engine_selftest(mlar_engine *engine, void *stream, mlar_diag *diag) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
     mlar_status status = mlar_engine_idle(engine, stream);
-    if (status != MLAR_OK) return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    if (status != MLAR_OK)
+        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
     if (!engine->layout.dims.config.selftest)
         return mlar_fail(diag, MLAR_ERROR_STATE, "selftest", 0, 1, "selftest: its workspace was not planned");
     mlar_selftest_run run = {.engine = engine,

@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-static void fill_args(const mlar_engine *engine, int32_t kind, const mlar_carriers *carriers, int32_t capacity_rows,
-                      mlar_stage_args *args) {
+static void fill_args(const mlar_engine *engine, int32_t kind, const mlar_carriers *carriers,
+                      int32_t capacity_rows, mlar_stage_args *args) {
     const mlar_kind_dims *dims = &engine->layout.dims.kind[kind];
     memset(args, 0, sizeof *args);
     if (carriers->layer_block == NULL) args->layer = *carriers->layer;
@@ -29,7 +29,8 @@ static void fill_args(const mlar_engine *engine, int32_t kind, const mlar_carrie
     args->schedule = mlar_engine_address(engine, MLAR_BUFFER_SCHEDULE, kind);
     if (args->schedule != NULL) {
         args->cuts = (mlar_schedule_cut *)(args->schedule + dims->row_tiles);
-        args->schedule_rows = (mlar_schedule_row *)(args->cuts + (int64_t)dims->row_tiles * (dims->shape.workers + 1));
+        args->schedule_rows =
+            (mlar_schedule_row *)(args->cuts + (int64_t)dims->row_tiles * (dims->shape.workers + 1));
     }
     args->invalid_indices = mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, kind);
     args->thread_scratch = mlar_engine_address(engine, MLAR_BUFFER_THREAD_SCRATCH, kind);
@@ -38,16 +39,16 @@ static void fill_args(const mlar_engine *engine, int32_t kind, const mlar_carrie
 }
 
 static mlar_status launch_tile(mlar_engine *engine, int32_t kind, const mlar_stage *stage,
-                               const mlar_layer_params *layer, mlar_stage_args *args, int32_t row_begin, void *stream,
-                               mlar_diag *diag) {
+                               const mlar_layer_params *layer, mlar_stage_args *args, int32_t row_begin,
+                               void *stream, mlar_diag *diag) {
     args->row_begin = row_begin;
     args->row_count = mlar_min_i32(args->shape.row_tile, args->capacity_rows - row_begin);
     mlar_launch launch = {.id = stage->id, .kind = kind, .at = stage->at, .args = args, .layer = layer};
     return mlar_engine_note(engine, engine->backend->launch(engine->backend_state, &launch, stream, diag));
 }
 
-mlar_status mlar_sequence_issue(mlar_engine *engine, int32_t kind, const mlar_carriers *carriers, int32_t capacity_rows,
-                                void *stream, mlar_diag *diag) {
+mlar_status mlar_sequence_issue(mlar_engine *engine, int32_t kind, const mlar_carriers *carriers,
+                                int32_t capacity_rows, void *stream, mlar_diag *diag) {
     const mlar_dims *dims = &engine->layout.dims;
     mlar_stage_args args;
     fill_args(engine, kind, carriers, capacity_rows, &args);
@@ -61,8 +62,8 @@ mlar_status mlar_sequence_issue(mlar_engine *engine, int32_t kind, const mlar_ca
     return MLAR_OK;
 }
 
-mlar_status mlar_sequence_prepare(mlar_engine *engine, int32_t kind, const mlar_carriers *carriers, void *stream,
-                                  mlar_diag *diag) {
+mlar_status mlar_sequence_prepare(mlar_engine *engine, int32_t kind, const mlar_carriers *carriers,
+                                  void *stream, mlar_diag *diag) {
     const mlar_dims *dims = &engine->layout.dims;
     mlar_stage_args args;
     fill_args(engine, kind, carriers, dims->config.max_rows, &args);
@@ -77,8 +78,8 @@ mlar_status mlar_sequence_prepare(mlar_engine *engine, int32_t kind, const mlar_
     return MLAR_OK;
 }
 
-mlar_status mlar_sequence_set_block(mlar_engine *engine, void *to, const void *from, uint64_t bytes, void *stream,
-                                    mlar_diag *diag) {
+mlar_status mlar_sequence_set_block(mlar_engine *engine, void *to, const void *from, uint64_t bytes,
+                                    void *stream, mlar_diag *diag) {
     mlar_set_block_args block = {.to = to, .bytes = bytes};
     memcpy(block.payload, from, (size_t)bytes);
     mlar_launch launch = {.id = MLAR_STAGE_SET_BLOCK, .kind = -1, .block = &block};

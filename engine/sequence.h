@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sequence.h: issues the stages of one layer. The same code runs eagerly, under capture and in a host's stream: only
- * where the bindings and the live row count travel differs. */
+ * sequence.h: issues the stages of one layer. The same code runs eagerly, under capture and in a host's
+ * stream: only where the bindings and the live row count travel differs. */
 #ifndef MLAR_ENGINE_SEQUENCE_H
 #define MLAR_ENGINE_SEQUENCE_H
 
@@ -19,12 +19,12 @@ mlar_status mlar_sequence_issue(mlar_engine *engine, int32_t kind, const mlar_ca
                                 int32_t capacity_rows, void *stream, mlar_diag *diag);
 
 /* prepare, for every row tile of max_rows. */
-mlar_status mlar_sequence_prepare(mlar_engine *engine, int32_t kind, const mlar_carriers *carriers, void *stream,
-                                  mlar_diag *diag);
+mlar_status mlar_sequence_prepare(mlar_engine *engine, int32_t kind, const mlar_carriers *carriers,
+                                  void *stream, mlar_diag *diag);
 
 /* Write `bytes` of the host's to the arena in stream order: one set_block. */
-mlar_status mlar_sequence_set_block(mlar_engine *engine, void *to, const void *from, uint64_t bytes, void *stream,
-                                    mlar_diag *diag);
+mlar_status mlar_sequence_set_block(mlar_engine *engine, void *to, const void *from, uint64_t bytes,
+                                    void *stream, mlar_diag *diag);
 
 /* Launches that mlar_sequence_issue makes for one layer. */
 int32_t mlar_sequence_nodes(const mlar_dims *dims, int32_t kind, int32_t capacity_rows);

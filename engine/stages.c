@@ -6,9 +6,9 @@
 #include "engine/buffers.h"
 
 #define BIT(buffer) (1u << (buffer))
-#define GATHERED (BIT(MLAR_BUFFER_GATHER_WINDOW) | BIT(MLAR_BUFFER_GATHER_EXTRA))
-#define PARTIAL (BIT(MLAR_BUFFER_PARTIAL_OUT) | BIT(MLAR_BUFFER_PARTIAL_ML))
-#define SCHEDULE BIT(MLAR_BUFFER_SCHEDULE)
+#define GATHERED    (BIT(MLAR_BUFFER_GATHER_WINDOW) | BIT(MLAR_BUFFER_GATHER_EXTRA))
+#define PARTIAL     (BIT(MLAR_BUFFER_PARTIAL_OUT) | BIT(MLAR_BUFFER_PARTIAL_ML))
+#define SCHEDULE    BIT(MLAR_BUFFER_SCHEDULE)
 
 static int when_balanced(const mlar_dims *dims, const mlar_kind_dims *kind) {
     (void)kind;
@@ -31,8 +31,16 @@ static int when_split(const mlar_dims *dims, const mlar_kind_dims *kind) {
 }
 
 const mlar_stage mlar_stages[] = {
-    {.name = "prepare", .id = MLAR_STAGE_PREPARE, .at = MLAR_AT_PREPARE, .writes = SCHEDULE, .when = when_balanced},
-    {.name = "gather", .id = MLAR_STAGE_GATHER, .at = MLAR_AT_GATHER, .writes = GATHERED, .when = when_gather},
+    {.name = "prepare",
+     .id = MLAR_STAGE_PREPARE,
+     .at = MLAR_AT_PREPARE,
+     .writes = SCHEDULE,
+     .when = when_balanced},
+    {.name = "gather",
+     .id = MLAR_STAGE_GATHER,
+     .at = MLAR_AT_GATHER,
+     .writes = GATHERED,
+     .when = when_gather},
     {.name = "attend",
      .id = MLAR_STAGE_ATTEND_GATHERED,
      .at = MLAR_AT_ATTEND,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * stages.h: the fixed sequence as data. A stage has a name, its place, the buffers it reads and writes, and a
- * condition under which a kind's sequence has it; lifetimes (memory.c), launches (sequence.c) and sanitizer shadows
- * (the CPU back end) all follow from this one table. */
+ * condition under which a kind's sequence has it; lifetimes (memory.c), launches (sequence.c) and sanitizer
+ * shadows (the CPU back end) all follow from this one table. */
 #ifndef MLAR_ENGINE_STAGES_H
 #define MLAR_ENGINE_STAGES_H
 
@@ -10,9 +10,9 @@
 
 typedef struct mlar_stage {
     const char *name;
-    enum mlar_stage_id id;      /* which kernel */
-    enum mlar_position at;      /* where in the sequence */
-    uint32_t reads, writes;     /* bit masks of enum mlar_buffer_id */
+    enum mlar_stage_id id;  /* which kernel */
+    enum mlar_position at;  /* where in the sequence */
+    uint32_t reads, writes; /* bit masks of enum mlar_buffer_id */
     int (*when)(const mlar_dims *dims, const mlar_kind_dims *kind);
 } mlar_stage;
 

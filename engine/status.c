@@ -20,4 +20,6 @@ const char *mlar_status_name(mlar_status status) {
     return known(status) ? statuses[status].name : "MLAR_STATUS_UNKNOWN";
 }
 
-const char *mlar_status_string(mlar_status status) { return known(status) ? statuses[status].text : "unknown status"; }
+const char *mlar_status_string(mlar_status status) {
+    return known(status) ? statuses[status].text : "unknown status";
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * step.c: the steady phase besides replay: step, prepare, enqueue, invalidate. Launches only; nothing here allocates,
- * blocks or reads device data. */
+ * step.c: the steady phase besides replay: step, prepare, enqueue, invalidate. Launches only; nothing here
+ * allocates, blocks or reads device data. */
 #include "arena/fail.h"
 #include "engine/bindings.h"
 #include "engine/engine.h"
@@ -12,25 +12,28 @@
 
 #include <string.h>
 
-static mlar_status read_step(const mlar_step *given, int32_t capacity_rows, mlar_step_params *step, mlar_diag *diag) {
+static mlar_status read_step(const mlar_step *given, int32_t capacity_rows, mlar_step_params *step,
+                             mlar_diag *diag) {
     mlar_step own;
     mlar_status status = MLAR_STRUCT_READ(&own, given);
     if (status != MLAR_OK)
         return mlar_fail(diag, status, "step.struct_size", given->struct_size, sizeof own,
-                         "step.struct_size: %u given, this version knows %zu", given->struct_size, sizeof own);
+                         "step.struct_size: %u given, this version knows %zu", given->struct_size,
+                         sizeof own);
     if (own.rows_device != NULL && (uintptr_t)own.rows_device % 4 != 0)
-        return mlar_fail(diag, MLAR_ERROR_BINDING, "rows_device", 0, 4, "rows_device: must be a multiple of 4");
+        return mlar_fail(diag, MLAR_ERROR_BINDING, "rows_device", 0, 4,
+                         "rows_device: must be a multiple of 4");
     if (own.rows_device == NULL && (own.rows < 0 || own.rows > capacity_rows))
-        return mlar_fail(diag, MLAR_ERROR_CAPACITY, "rows", own.rows, capacity_rows, "rows: %d given, must be 0..%d",
-                         (int)own.rows, (int)capacity_rows);
-    *step = (mlar_step_params){.rows_device = own.rows_device, .rows = own.rows_device != NULL ? 0 : own.rows};
+        return mlar_fail(diag, MLAR_ERROR_CAPACITY, "rows", own.rows, capacity_rows,
+                         "rows: %d given, must be 0..%d", (int)own.rows, (int)capacity_rows);
+    *step =
+        (mlar_step_params){.rows_device = own.rows_device, .rows = own.rows_device != NULL ? 0 : own.rows};
     return MLAR_OK;
 }
 
 static mlar_status write_step(mlar_engine *engine, void *stream) {
-    mlar_status status =
-        mlar_sequence_set_block(engine, mlar_engine_address(engine, MLAR_BUFFER_STEP, 0), &engine->step,
-                                sizeof engine->step, stream, NULL);
+    mlar_status status = mlar_sequence_set_block(engine, mlar_engine_address(engine, MLAR_BUFFER_STEP, 0),
+                                                 &engine->step, sizeof engine->step, stream, NULL);
     engine->step_written = status == MLAR_OK;
     return status;
 }
@@ -40,7 +43,8 @@ mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *given, void *
     mlar_status status = mlar_engine_idle(engine, stream);
     if (status != MLAR_OK) return status;
     mlar_step_params step;
-    if ((status = read_step(given, engine->layout.dims.config.max_rows, &step, NULL)) != MLAR_OK) return status;
+    if ((status = read_step(given, engine->layout.dims.config.max_rows, &step, NULL)) != MLAR_OK)
+        return status;
     if (!engine->step_written || memcmp(&step, &engine->step, sizeof step) != 0) {
         engine->step = step;
         engine->step_written = engine->layout.dims.config.update_route == MLAR_UPDATE_NODE_PARAMS;
@@ -53,9 +57,11 @@ mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *given, void *
 
 mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                 const mlar_step *given, void *stream, mlar_diag *diag) {
-    if (engine == NULL || bindings == NULL) return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "bindings", 0, 0, "null");
+    if (engine == NULL || bindings == NULL)
+        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "bindings", 0, 0, "null");
     mlar_status status = mlar_engine_usable(engine);
-    if (status != MLAR_OK) return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    if (status != MLAR_OK)
+        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
     int32_t max_rows = engine->layout.dims.config.max_rows;
     mlar_layer_params lists;
     status = mlar_lists_resolve(&engine->layout.dims, kind, bindings, max_rows, &lists, diag);
@@ -64,7 +70,8 @@ mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bi
     if (given != NULL && (status = read_step(given, max_rows, &step, diag)) != MLAR_OK) return status;
     if (given == NULL && !engine->step_written)
         return mlar_fail(diag, MLAR_ERROR_STATE, "step", 0, 0, "step: none was begun with mlar_engine_step");
-    if (given == NULL && engine->layout.dims.config.update_route == MLAR_UPDATE_NODE_PARAMS) step = engine->step;
+    if (given == NULL && engine->layout.dims.config.update_route == MLAR_UPDATE_NODE_PARAMS)
+        step = engine->step;
     int by_block = given == NULL && engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK;
     mlar_carriers carriers = {.layer = &lists, .step = by_block ? NULL : &step};
     if ((status = mlar_sequence_prepare(engine, kind, &carriers, stream, diag)) != MLAR_OK) return status;
@@ -73,16 +80,19 @@ mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bi
     return MLAR_OK;
 }
 
-mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t kind, const mlar_bindings *bindings,
-                              int32_t capacity_rows, const mlar_step *given, void *stream, mlar_diag *diag) {
+mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t kind,
+                              const mlar_bindings *bindings, int32_t capacity_rows, const mlar_step *given,
+                              void *stream, mlar_diag *diag) {
     if (engine == NULL || bindings == NULL || given == NULL)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "bindings", 0, 0, "null");
     mlar_status status = mlar_engine_usable(engine);
-    if (status != MLAR_OK) return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    if (status != MLAR_OK)
+        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
     int32_t max_rows = engine->layout.dims.config.max_rows;
     if (capacity_rows < 1 || capacity_rows > max_rows)
         return mlar_fail(diag, MLAR_ERROR_CAPACITY, "capacity_rows", capacity_rows, max_rows,
-                         "capacity_rows: %d given, must be 1..%d (max_rows)", (int)capacity_rows, (int)max_rows);
+                         "capacity_rows: %d given, must be 1..%d (max_rows)", (int)capacity_rows,
+                         (int)max_rows);
     mlar_step_params step;
     mlar_layer_params layer;
     if ((status = read_step(given, capacity_rows, &step, diag)) != MLAR_OK) return status;
@@ -90,7 +100,8 @@ mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t ki
     if (status != MLAR_OK) return status;
     mlar_carriers carriers = {.layer = &layer, .step = &step};
     mlar_guarding_before(engine, kind);
-    if ((status = mlar_sequence_issue(engine, kind, &carriers, capacity_rows, stream, diag)) != MLAR_OK) return status;
+    if ((status = mlar_sequence_issue(engine, kind, &carriers, capacity_rows, stream, diag)) != MLAR_OK)
+        return status;
     engine->counts.enqueues++;
     return mlar_guarding_after(engine, kind);
 }

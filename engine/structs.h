@@ -2,8 +2,8 @@
  *
  * structs.h: the struct_size rule of the public API, once.
  *
- * A caller compiled against another version may pass a shorter or longer struct. Shorter than the first released
- * version is refused; longer is accepted only if everything past what this library knows is zero. */
+ * A caller compiled against another version may pass a shorter or longer struct. Shorter than the first
+ * released version is refused; longer is accepted only if everything past what this library knows is zero. */
 #ifndef MLAR_ENGINE_STRUCTS_H
 #define MLAR_ENGINE_STRUCTS_H
 
@@ -23,7 +23,8 @@ static inline mlar_status mlar_struct_check(const void *given, size_t least, siz
     return MLAR_OK;
 }
 
-/* Copies what is known into *own, whose struct_size becomes `known`; fields a shorter struct lacks are zero. */
+/* Copies what is known into *own, whose struct_size becomes `known`; fields a shorter struct lacks are zero.
+ */
 static inline mlar_status mlar_struct_read(void *own, const void *given, size_t least, size_t known) {
     mlar_status status = mlar_struct_check(given, least, known);
     if (status != MLAR_OK) return status;
@@ -45,7 +46,7 @@ static inline mlar_status mlar_struct_write(void *given, const void *own, size_t
     return MLAR_OK;
 }
 
-#define MLAR_STRUCT_READ(own, given) mlar_struct_read((own), (given), sizeof *(own), sizeof *(own))
+#define MLAR_STRUCT_READ(own, given)  mlar_struct_read((own), (given), sizeof *(own), sizeof *(own))
 #define MLAR_STRUCT_WRITE(given, own) mlar_struct_write((given), (own), sizeof *(own), sizeof *(own))
 
 #endif

@@ -2,16 +2,17 @@
  *
  * tiles.c: the choice of row tiles and splits under a budget (DESIGN 3).
  *
- * A kind's scratch is a non-increasing function of its number of row tiles n, and for a given n of the cut granule g
- * (rows are cut at multiples of g key tiles; a granule as long as the longest row means no splits and no workspace).
- * Kinds share their scratch bytes, but each keeps its own schedule, which grows a little with n. So, with a cap S on
- * scratch, every kind takes the smallest n that fits S, and the whole arena needs
+ * A kind's scratch is a non-increasing function of its number of row tiles n, and for a given n of the cut
+ * granule g (rows are cut at multiples of g key tiles; a granule as long as the longest row means no splits
+ * and no workspace). Kinds share their scratch bytes, but each keeps its own schedule, which grows a little
+ * with n. So, with a cap S on scratch, every kind takes the smallest n that fits S, and the whole arena needs
  *
  *     total(S) = fixed + schedules(n(S)) + largest scratch(n(S)).
  *
- * F(S) = budget - fixed - schedules(n(S)) never decreases in S nor in the budget, hence its greatest fixed point,
- * reached by iterating from the top, gives the largest tiles that the budget allows, and a larger budget never gives a
- * smaller tile. The smallest total(S) over all S that some kind's scratch can take is the minimum budget. */
+ * F(S) = budget - fixed - schedules(n(S)) never decreases in S nor in the budget, hence its greatest fixed
+ * point, reached by iterating from the top, gives the largest tiles that the budget allows, and a larger
+ * budget never gives a smaller tile. The smallest total(S) over all S that some kind's scratch can take is
+ * the minimum budget. */
 #include "engine/tiles.h"
 
 #include "arena/fail.h"
@@ -19,7 +20,9 @@
 #include "engine/stages.h"
 #include "kernels/schedule.h"
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
 /* Workspace slots that a row tile can need when rows are cut at multiples of `granule` tiles. */
 static int64_t slots_needed(const mlar_kind_dims *kind, int32_t row_tile, int32_t granule) {
@@ -42,7 +45,9 @@ static void set_tiles(mlar_kind_dims *kind, int32_t row_tiles, int32_t granule) 
     kind->shape.slot_limit = (int32_t)slots_needed(kind, kind->shape.row_tile, granule);
 }
 
-static int32_t coarsest(const mlar_kind_dims *kind) { return kind->shape.splits > 0 ? 1 : kind->max_tiles; }
+static int32_t coarsest(const mlar_kind_dims *kind) {
+    return kind->shape.splits > 0 ? 1 : kind->max_tiles;
+}
 
 /* Most row tiles: what the node limit allows; direct + balanced shrinks its splits instead and needs one. */
 static int32_t most_row_tiles(const mlar_dims *dims, mlar_kind_dims *kind) {
@@ -59,7 +64,8 @@ static uint64_t scratch_at(const mlar_dims *dims, mlar_kind_dims *kind, int32_t 
 }
 
 /* Smallest number of row tiles at which the kind's least scratch fits the cap; 0 if none does. */
-static int32_t row_tiles_under(const mlar_dims *dims, mlar_kind_dims *kind, uint64_t cap, mlar_checked *check) {
+static int32_t row_tiles_under(const mlar_dims *dims, mlar_kind_dims *kind, uint64_t cap,
+                               mlar_checked *check) {
     int32_t low = 1, high = most_row_tiles(dims, kind), granule = coarsest(kind);
     if (scratch_at(dims, kind, high, granule, check) > cap) return 0;
     while (low < high) {
@@ -130,12 +136,13 @@ mlar_status mlar_tiles_choose(mlar_dims *dims, mlar_diag *diag) {
                          "device_bytes: this configuration's arena does not fit in 63 bits");
     uint64_t budget = dims->config.budget_bytes;
     if (budget != 0 && budget < dims->minimum_budget_bytes)
-        return mlar_fail(diag, MLAR_ERROR_BUDGET, "budget_bytes", mlar_size_for_diag(budget),
-                         mlar_size_for_diag(dims->minimum_budget_bytes),
-                         "budget_bytes: %llu given, this configuration needs at least %llu (max_rows %d in at most "
-                         "%d kernels)",
-                         (unsigned long long)budget, (unsigned long long)dims->minimum_budget_bytes,
-                         (int)dims->config.max_rows, (int)dims->config.max_nodes);
+        return mlar_fail(
+            diag, MLAR_ERROR_BUDGET, "budget_bytes", mlar_size_for_diag(budget),
+            mlar_size_for_diag(dims->minimum_budget_bytes),
+            "budget_bytes: %llu given, this configuration needs at least %llu (max_rows %d in at most "
+            "%d kernels)",
+            (unsigned long long)budget, (unsigned long long)dims->minimum_budget_bytes,
+            (int)dims->config.max_rows, (int)dims->config.max_nodes);
     uint64_t cap = budget == 0 ? UINT64_MAX : budget, persistent, scratch;
     for (;;) {
         if (!apply_cap(dims, cap, 1, &persistent, &scratch, &check) || check.failed)

@@ -8,9 +8,8 @@
 
 static void cpu_traits(const mlar_config *config, mlar_traits *traits) {
     /* A worker converts each key once and serves every head with it. */
-    mlar_shape shape = {.heads = config->heads,
-                        .d_qk = config->nope + config->rope,
-                        .d_v = config->nope + config->rope};
+    mlar_shape shape = {
+        .heads = config->heads, .d_qk = config->nope + config->rope, .d_v = config->nope + config->rope};
     traits->heads_per_group_min = traits->heads_per_group_max = config->heads;
     traits->threads = config->threads;
     traits->thread_scratch_bytes = mlar_cpu_scratch_bytes(&shape);
@@ -23,6 +22,6 @@ mlar_status mlar_traits_of(const mlar_config *config, mlar_traits *traits, mlar_
         return MLAR_OK;
     }
     return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device.arch", 0, 0,
-                         "device.arch: no kernels for '%s' (gfx90a, gfx942, gfx950, gfx1100, sm_90)",
-                         config->device.arch);
+                     "device.arch: no kernels for '%s' (gfx90a, gfx942, gfx950, gfx1100, sm_90)",
+                     config->device.arch);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * backend.c: the CPU back end. Launches run at once on the pool; between capture_begin and capture_end they are
- * recorded, and a replay runs the recorded list.
+ * backend.c: the CPU back end. Launches run at once on the pool; between capture_begin and capture_end they
+ * are recorded, and a replay runs the recorded list.
  *
  *     state | programs [max_programs + self-test] | recorded launches [layers x launches of a layer at most]
  *
@@ -56,7 +56,9 @@ static int32_t program_count(const mlar_dims *dims) {
     return dims->config.max_programs + (dims->config.selftest ? MLAR_SELFTEST_LAYERS : 0);
 }
 
-static uint64_t programs_offset(void) { return (sizeof(mlar_cpu_state) + 63) / 64 * 64; }
+static uint64_t programs_offset(void) {
+    return (sizeof(mlar_cpu_state) + 63) / 64 * 64;
+}
 
 static uint64_t recorded_offset(const mlar_dims *dims) {
     return programs_offset() + ((uint64_t)program_count(dims) * sizeof(mlar_cpu_program) + 63) / 64 * 64;
@@ -67,21 +69,23 @@ static uint64_t cpu_state_bytes(const mlar_dims *dims, mlar_checked *check) {
                             mlar_checked_mul(check, (uint64_t)recorded_count(dims), sizeof(mlar_recorded)));
 }
 
-static mlar_status cpu_init(void *opaque, const mlar_layout *layout, mlar_arena_core *arena, mlar_device *device,
-                            mlar_diag *diag) {
+static mlar_status cpu_init(void *opaque, const mlar_layout *layout, mlar_arena_core *arena,
+                            mlar_device *device, mlar_diag *diag) {
     (void)device;
     mlar_cpu_state *state = opaque;
     const mlar_config *config = &layout->dims.config;
     *state = (mlar_cpu_state){.arena = arena, .recording = -1, .updating = -1, .owner = getpid()};
     if (!arena->source.host_visible)
-        return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, "arena", 0, 0, "arena: the CPU needs memory the host can read");
+        return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, "arena", 0, 0,
+                         "arena: the CPU needs memory the host can read");
     state->kernels = mlar_cpu_select(config->cpu_isa[0] != 0 ? config->cpu_isa : NULL);
     if (state->kernels == NULL)
         return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "cpu_isa", 0, 0,
                          "cpu_isa: '%s' is unknown, not in this build, or not offered by this processor",
                          config->cpu_isa);
     state->programs = (mlar_cpu_program *)(void *)((char *)opaque + programs_offset());
-    for (int32_t i = 0; i < program_count(&layout->dims); i++) state->programs[i] = (mlar_cpu_program){-1, -1};
+    for (int32_t i = 0; i < program_count(&layout->dims); i++)
+        state->programs[i] = (mlar_cpu_program){-1, -1};
     state->recorded = (mlar_recorded *)(void *)((char *)opaque + recorded_offset(&layout->dims));
     int32_t count = recorded_count(&layout->dims);
     for (int32_t i = 0; i < count; i++) state->recorded[i].next = i + 1 < count ? i + 1 : -1;
@@ -89,13 +93,15 @@ static mlar_status cpu_init(void *opaque, const mlar_layout *layout, mlar_arena_
     mlar_status status =
         mlar_threads_start(&state->threads, config->threads, config->parallel, config->parallel_context);
     if (status != MLAR_OK)
-        return mlar_fail(diag, status, "threads", config->threads, 0, "threads: %d workers could not be started",
-                         (int)config->threads);
+        return mlar_fail(diag, status, "threads", config->threads, 0,
+                         "threads: %d workers could not be started", (int)config->threads);
     state->has_workers = config->parallel == NULL && config->threads > 1;
     return MLAR_OK;
 }
 
-static int forked(const mlar_cpu_state *state) { return state->has_workers && state->owner != getpid(); }
+static int forked(const mlar_cpu_state *state) {
+    return state->has_workers && state->owner != getpid();
+}
 
 static void cpu_deinit(void *opaque) {
     mlar_cpu_state *state = opaque;
@@ -103,7 +109,9 @@ static void cpu_deinit(void *opaque) {
     if (!forked(state)) mlar_threads_stop(&state->threads); /* a child has no workers to stop */
 }
 
-static mlar_status cpu_ready(void *opaque) { return forked(opaque) ? MLAR_ERROR_FORKED : MLAR_OK; }
+static mlar_status cpu_ready(void *opaque) {
+    return forked(opaque) ? MLAR_ERROR_FORKED : MLAR_OK;
+}
 
 static int cpu_capturing(void *opaque, void *stream) {
     (void)opaque, (void)stream;
@@ -136,7 +144,8 @@ static void run_stage(mlar_cpu_state *state, enum mlar_stage_id id, int32_t kind
 static mlar_status record(mlar_cpu_state *state, const mlar_launch *launch, mlar_diag *diag) {
     int32_t index = state->free;
     if (index < 0)
-        return mlar_fail(diag, MLAR_ERROR_LIMIT, "max_layers", 0, 0, "max_layers: no launch is left to record in");
+        return mlar_fail(diag, MLAR_ERROR_LIMIT, "max_layers", 0, 0,
+                         "max_layers: no launch is left to record in");
     mlar_recorded *recorded = &state->recorded[index];
     state->free = recorded->next;
     recorded->args = *launch->args;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * float_mode.h: results do not depend on the caller's floating-point mode. Around every item the mode is the default
- * (to nearest, subnormals kept, exceptions masked), afterwards what it was. */
+ * float_mode.h: results do not depend on the caller's floating-point mode. Around every item the mode is the
+ * default (to nearest, subnormals kept, exceptions masked), afterwards what it was. */
 #ifndef MLAR_ENGINE_CPU_FLOAT_MODE_H
 #define MLAR_ENGINE_CPU_FLOAT_MODE_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * threads.c: the pool. Items are taken from a shared counter, so which worker runs which item is open; kernels are
- * written so that it does not matter. */
+ * threads.c: the pool. Items are taken from a shared counter, so which worker runs which item is open;
+ * kernels are written so that it does not matter. */
 #define _POSIX_C_SOURCE 200809L
 
 #include "engine/cpu/threads.h"
@@ -20,7 +20,8 @@ static void take_items(mlar_threads *threads, int32_t worker) {
     }
 }
 
-/* About 20 us of looking before sleeping: the gap between two stages of a step is shorter, a wake-up costs more. */
+/* About 20 us of looking before sleeping: the gap between two stages of a step is shorter, a wake-up costs
+ * more. */
 enum { LOOKS = 1000 };
 
 static void pause_briefly(void) {
@@ -73,7 +74,8 @@ static void await_workers(mlar_threads *threads) {
     pthread_mutex_unlock(&threads->lock);
 }
 
-mlar_status mlar_threads_start(mlar_threads *threads, int32_t count, mlar_parallel_for parallel, void *context) {
+mlar_status mlar_threads_start(mlar_threads *threads, int32_t count, mlar_parallel_for parallel,
+                               void *context) {
     *threads = (mlar_threads){.count = 1, .parallel = parallel, .parallel_context = context};
     pthread_mutex_init(&threads->lock, NULL);
     pthread_cond_init(&threads->wake, NULL);
@@ -87,7 +89,8 @@ mlar_status mlar_threads_start(mlar_threads *threads, int32_t count, mlar_parall
     (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
     sigset_t all, before;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited by the workers: the host's handlers stay the host's */
+    pthread_sigmask(SIG_SETMASK, &all,
+                    &before); /* inherited by the workers: the host's handlers stay the host's */
     int failed = 0;
     while (threads->count < count && !failed) {
         failed = pthread_create(&threads->handles[threads->count], &attributes, worker_main, threads) != 0;
@@ -100,7 +103,9 @@ mlar_status mlar_threads_start(mlar_threads *threads, int32_t count, mlar_parall
     return MLAR_ERROR_THREAD;
 }
 
-static void parallel_body(void *arg, int32_t worker) { take_items(arg, worker); }
+static void parallel_body(void *arg, int32_t worker) {
+    take_items(arg, worker);
+}
 
 void mlar_threads_run(mlar_threads *threads, int64_t items, mlar_item_fn run, void *arg) {
     if (items <= 0) return;

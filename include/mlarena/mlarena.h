@@ -2,10 +2,11 @@
  *
  * mlarena.h: sparse-MLA decode attention of DeepSeek-V4-class models, in memory known before the first step.
  *
- * What it is. Each row (query token) of a decode step attends to the KV tokens that two index lists select: a sliding
- * window, and a top-k (or all) of the compressed cache. libmlarena runs that attention over the host's paged caches,
- * in place, with every byte of scratch carved at init from one arena, as a fixed sequence of kernels that is captured
- * once and replayed. After init it never allocates, never synchronises, never logs and never aborts.
+ * What it is. Each row (query token) of a decode step attends to the KV tokens that two index lists select: a
+ * sliding window, and a top-k (or all) of the compressed cache. libmlarena runs that attention over the
+ * host's paged caches, in place, with every byte of scratch carved at init from one arena, as a fixed
+ * sequence of kernels that is captured once and replayed. After init it never allocates, never synchronises,
+ * never logs and never aborts.
  *
  * How it is used, in order:
  *
@@ -20,16 +21,17 @@
  *       mlar_program_replay   once per program
  *     mlar_engine_deinit, mlar_arena_release
  *
- * A host that owns its graphs (vLLM, SGLang, PyTorch) calls mlar_engine_prepare and mlar_engine_enqueue with its own
- * stream instead, also while that stream is being captured.
+ * A host that owns its graphs (vLLM, SGLang, PyTorch) calls mlar_engine_prepare and mlar_engine_enqueue with
+ * its own stream instead, also while that stream is being captured.
  *
- * Rules that hold everywhere. The caller owns every pointer it passes; the library keeps device addresses from capture
- * to destroy and keeps no host pointer except the host block, the arena and the device. No function is safe to call
- * on one engine from two threads at once; different engines may run on different threads. At most one step is in
- * flight on an arena; the host orders it. Functions marked "pure" touch nothing but their arguments. Every struct
- * starts with struct_size = sizeof(it) and grows only at its end; a larger struct than this library knows is
- * accepted only if its unknown tail is zero. Every function returns mlar_status; MLAR_ERROR_ARGUMENT (a null pointer)
- * and MLAR_ERROR_STRUCT_SIZE are common to all and not repeated below. `diag` may be NULL.
+ * Rules that hold everywhere. The caller owns every pointer it passes; the library keeps device addresses
+ * from capture to destroy and keeps no host pointer except the host block, the arena and the device. No
+ * function is safe to call on one engine from two threads at once; different engines may run on different
+ * threads. At most one step is in flight on an arena; the host orders it. Functions marked "pure" touch
+ * nothing but their arguments. Every struct starts with struct_size = sizeof(it) and grows only at its end; a
+ * larger struct than this library knows is accepted only if its unknown tail is zero. Every function returns
+ * mlar_status; MLAR_ERROR_ARGUMENT (a null pointer) and MLAR_ERROR_STRUCT_SIZE are common to all and not
+ * repeated below. `diag` may be NULL.
  *
  * Which field may change when:
  *
@@ -44,21 +46,21 @@
  *   rows (by value, or an address of one)          -        -          -        set
  *   contents of q, caches, lists, lens, sink       -        data       data     data
  *
- * Which call is valid when (a dash is MLAR_ERROR_STATE; "forked" is a child process of a CPU engine with workers):
+ * Which call is valid when (a dash is MLAR_ERROR_STATE; "forked" is a child process of a CPU engine with
+ * workers):
  *
  *   call                         ready  program open  host captures   device lost   forked
  *   capture                      ok     ok            CAPTURING       DEVICE_LOST   FORKED
  *   step, rebind                 ok     ok            CAPTURING       DEVICE_LOST   FORKED
  *   prepare, enqueue             ok     ok            ok              DEVICE_LOST   FORKED
  *   replay                       -      ok            the runtime's   DEVICE_LOST   FORKED
- *   (replay without a step, or by policy balanced without a prepare since the last step: a dash. It asks the runtime
- *   nothing but the launch; CUDA records a launch into a captured stream as a child graph.)
- *   selftest, stats, guards      ok     ok            CAPTURING       DEVICE_LOST   FORKED
- *   poison, reset counters       ok     ok            CAPTURING       DEVICE_LOST   FORKED
- *   invalidate, program_destroy  ok     ok            ok              ok            ok
- *   deinit                       ok     ok            CAPTURING       ok            ok
- *   init that failed leaves no engine, holds no arena, and may be called again with the same memory;
- *   a capture that failed leaves no program and the engine as it was. */
+ *   (replay without a step, or by policy balanced without a prepare since the last step: a dash. It asks the
+ * runtime nothing but the launch; CUDA records a launch into a captured stream as a child graph.) selftest,
+ * stats, guards      ok     ok            CAPTURING       DEVICE_LOST   FORKED poison, reset counters ok ok
+ * CAPTURING       DEVICE_LOST   FORKED invalidate, program_destroy  ok     ok            ok              ok
+ * ok deinit                       ok     ok            CAPTURING       ok            ok init that failed
+ * leaves no engine, holds no arena, and may be called again with the same memory; a capture that failed
+ * leaves no program and the engine as it was. */
 #ifndef MLARENA_MLARENA_H
 #define MLARENA_MLARENA_H
 
@@ -80,22 +82,25 @@ extern "C" {
 /* MLAR_VERSION of the library at run time. Pure. */
 MLAR_API int32_t mlar_version(void);
 
-/* ---- configuration ------------------------------------------------------------------------------------------- */
+/* ---- configuration
+ * ------------------------------------------------------------------------------------------- */
 
 enum { MLAR_SCOPE_WINDOW = 0, MLAR_SCOPE_EXTRA = 1, MLAR_SCOPES = 2 };
 enum { MLAR_KINDS_MAX = 8, MLAR_BUFFERS_MAX = 64 };
 
 /* strategy */
 enum {
-    MLAR_STRATEGY_AUTO = 0,   /* direct */
-    MLAR_STRATEGY_GATHER = 1, /* gather and dequantise into a bounded bf16 buffer, then attend (vLLM #42576) */
-    MLAR_STRATEGY_DIRECT = 2  /* attention dequantises the cache itself; no gather buffer */
+    MLAR_STRATEGY_AUTO = 0, /* direct */
+    MLAR_STRATEGY_GATHER =
+        1,                   /* gather and dequantise into a bounded bf16 buffer, then attend (vLLM #42576) */
+    MLAR_STRATEGY_DIRECT = 2 /* attention dequantises the cache itself; no gather buffer */
 };
 
 /* policy: how a row's keys are split over the device */
 enum {
-    MLAR_POLICY_BALANCED = 0,        /* by live lengths, decided by mlar_engine_prepare once a step and kind */
-    MLAR_POLICY_BATCH_INVARIANT = 1  /* by the configuration alone: a row's bits do not depend on its company */
+    MLAR_POLICY_BALANCED = 0, /* by live lengths, decided by mlar_engine_prepare once a step and kind */
+    MLAR_POLICY_BATCH_INVARIANT =
+        1 /* by the configuration alone: a row's bits do not depend on its company */
 };
 
 /* device kinds */
@@ -106,17 +111,18 @@ enum { MLAR_RUNTIME_WARN = 0, MLAR_RUNTIME_REFUSE = 1, MLAR_RUNTIME_ACCEPT = 2 }
 
 /* update_route: how a change between replays reaches a captured GPU program */
 enum {
-    MLAR_UPDATE_STEP_BLOCK = 0, /* one small kernel ahead of the graph writes the block (default; stream-ordered) */
+    MLAR_UPDATE_STEP_BLOCK =
+        0, /* one small kernel ahead of the graph writes the block (default; stream-ordered) */
     MLAR_UPDATE_NODE_PARAMS = 1 /* graph kernel-node parameter update; only while no replay is in flight */
 };
 
-/* The part of a device that sizes depend on. Given, taken from a preset, or read with mlar_device_profile_of; init
- * refuses a device that does not match. 64 bytes. */
+/* The part of a device that sizes depend on. Given, taken from a preset, or read with mlar_device_profile_of;
+ * init refuses a device that does not match. 64 bytes. */
 typedef struct mlar_device_profile {
-    char arch[24];                   /* "cpu", "gfx942", "gfx950", "sm_90", ... */
-    int32_t device;                  /* MLAR_DEVICE_* */
-    int32_t compute_units;           /* 1..1024: CUs or SMs; on the CPU a fixed figure, so that bits do not move */
-    int32_t wave_size;               /* 64, 32, or 1 on the CPU */
+    char arch[24];         /* "cpu", "gfx942", "gfx950", "sm_90", ... */
+    int32_t device;        /* MLAR_DEVICE_* */
+    int32_t compute_units; /* 1..1024: CUs or SMs; on the CPU a fixed figure, so that bits do not move */
+    int32_t wave_size;     /* 64, 32, or 1 on the CPU */
     int32_t reserved;
     uint64_t pool_granularity_bytes; /* what a pool rounds to, 0 if unknown; outside the arena */
     uint64_t reserved64[2];
@@ -138,9 +144,10 @@ typedef struct mlar_kind_config {
     mlar_scope_config scope[MLAR_SCOPES];
 } mlar_kind_config;
 
-/* Host-given parallelism (CPU): call body(arg, i) for i in 0..count-1, concurrently if it likes, and return when all
- * have returned. Must not allocate if the host wants steps that do not. */
-typedef void (*mlar_parallel_for)(void *context, int32_t count, void (*body)(void *arg, int32_t i), void *arg);
+/* Host-given parallelism (CPU): call body(arg, i) for i in 0..count-1, concurrently if it likes, and return
+ * when all have returned. Must not allocate if the host wants steps that do not. */
+typedef void (*mlar_parallel_for)(void *context, int32_t count, void (*body)(void *arg, int32_t i),
+                                  void *arg);
 
 typedef struct mlar_config {
     uint32_t struct_size;
@@ -159,17 +166,18 @@ typedef struct mlar_config {
     int32_t threads;      /* CPU: 1..256 workers, the caller included; results do not depend on it */
     int32_t runtime_check;
     int32_t update_route;
-    uint64_t budget_bytes;        /* most bytes the device arena may take, 0: no limit */
-    mlar_parallel_for parallel;   /* CPU: replaces the library's own workers; null: own workers */
+    uint64_t budget_bytes;      /* most bytes the device arena may take, 0: no limit */
+    mlar_parallel_for parallel; /* CPU: replaces the library's own workers; null: own workers */
     void *parallel_context;
-    char cpu_isa[16];             /* "" or "auto": the best here; "scalar", "avx2", "avx512", "avx512bf16", "amx" */
+    char cpu_isa[16]; /* "" or "auto": the best here; "scalar", "avx2", "avx512", "avx512bf16", "amx" */
     mlar_device_profile device;
-    int32_t kind_count;           /* 1..MLAR_KINDS_MAX */
+    int32_t kind_count; /* 1..MLAR_KINDS_MAX */
     int32_t reserved;
     mlar_kind_config kinds[MLAR_KINDS_MAX];
 } mlar_config;
 
-/* Neutral values: no kinds, 448 + 64, max_rows 1, 128 nodes, 1 thread, profile "cpu", guards off, self-test on. Pure. */
+/* Neutral values: no kinds, 448 + 64, max_rows 1, 128 nodes, 1 thread, profile "cpu", guards off, self-test
+ * on. Pure. */
 MLAR_API mlar_status mlar_config_init(mlar_config *config);
 
 /* A model's configuration for one rank of a tensor-parallel group, max_rows left at 1.
@@ -182,17 +190,20 @@ MLAR_API mlar_status mlar_config_preset(mlar_config *config, const char *name, i
 
 /* A device profile by name: "cpu", "mi250x", "mi300x", "mi325x", "mi355x", "rx7900xtx", "h100", "h200". Pure.
  * MLAR_ERROR_CONFIG for another name. */
-MLAR_API mlar_status mlar_device_profile_named(mlar_device_profile *profile, const char *name, mlar_diag *diag);
+MLAR_API mlar_status mlar_device_profile_named(mlar_device_profile *profile, const char *name,
+                                               mlar_diag *diag);
 
-/* Check every field; MLAR_ERROR_CONFIG names field, value and limit. mlar_memory_query does this first. Pure. */
+/* Check every field; MLAR_ERROR_CONFIG names field, value and limit. mlar_memory_query does this first. Pure.
+ */
 MLAR_API mlar_status mlar_config_validate(const mlar_config *config, mlar_diag *diag);
 
-/* ---- memory -------------------------------------------------------------------------------------------------- */
+/* ---- memory
+ * -------------------------------------------------------------------------------------------------- */
 
 /* One buffer of the device arena. */
 typedef struct mlar_buffer_info {
     char name[24];
-    char shape[40];      /* "f32 [slots 264][heads 64][d_v 512]" */
+    char shape[40]; /* "f32 [slots 264][heads 64][d_v 512]" */
     uint64_t offset_bytes;
     uint64_t bytes;
     uint64_t align_bytes;
@@ -205,81 +216,89 @@ typedef struct mlar_buffer_info {
 /* The answer to a size query: what the host provides and how it will be used. */
 typedef struct mlar_memory {
     uint32_t struct_size;
-    int32_t strategy;             /* resolved: gather or direct */
-    uint64_t host_bytes;          /* the engine's own state: the caller's host block, exactly */
+    int32_t strategy;    /* resolved: gather or direct */
+    uint64_t host_bytes; /* the engine's own state: the caller's host block, exactly */
     uint64_t host_align_bytes;
-    uint64_t device_bytes;        /* the arena, exactly */
+    uint64_t device_bytes; /* the arena, exactly */
     uint64_t device_align_bytes;
-    uint64_t lower_bound_bytes;   /* largest sum of simultaneously live bytes: no plan can be smaller */
-    uint64_t guard_bytes;         /* part of device_bytes that is guard zones; not in the lower bound */
-    uint64_t persistent_bytes;    /* part of device_bytes that lives from init to deinit */
-    uint64_t minimum_budget_bytes; /* the smallest budget_bytes this configuration accepts */
+    uint64_t lower_bound_bytes;        /* largest sum of simultaneously live bytes: no plan can be smaller */
+    uint64_t guard_bytes;              /* part of device_bytes that is guard zones; not in the lower bound */
+    uint64_t persistent_bytes;         /* part of device_bytes that lives from init to deinit */
+    uint64_t minimum_budget_bytes;     /* the smallest budget_bytes this configuration accepts */
     uint64_t full_pool_bytes_per_slot; /* for comparison: what dequantising a whole pool takes per KV slot */
-    uint64_t fingerprint;         /* XXH3 of configuration and offsets; a program refuses another plan */
-    int32_t row_tile[MLAR_KINDS_MAX]; /* rows that one round of the sequence handles, per kind */
-    int32_t slots[MLAR_KINDS_MAX];    /* workspace slots for split rows, per kind */
+    uint64_t fingerprint;              /* XXH3 of configuration and offsets; a program refuses another plan */
+    int32_t row_tile[MLAR_KINDS_MAX];  /* rows that one round of the sequence handles, per kind */
+    int32_t slots[MLAR_KINDS_MAX];     /* workspace slots for split rows, per kind */
     int32_t stage_count;
     int32_t buffer_count;
-    char stages[8][16];           /* names of the sequence's stages */
+    char stages[8][16]; /* names of the sequence's stages */
     mlar_buffer_info buffers[MLAR_BUFFERS_MAX];
 } mlar_memory;
 
 /* Exactly what mlar_engine_init will need. Pure: no device, no allocation.
- * MLAR_ERROR_CONFIG, MLAR_ERROR_OVERFLOW, MLAR_ERROR_BUDGET (given: the budget; needed: the exact minimum). */
+ * MLAR_ERROR_CONFIG, MLAR_ERROR_OVERFLOW, MLAR_ERROR_BUDGET (given: the budget; needed: the exact minimum).
+ */
 MLAR_API mlar_status mlar_memory_query(const mlar_config *config, mlar_memory *memory, mlar_diag *diag);
 
 /* The map as a text table or as JSON, piece by piece through `write`. Pure. */
 typedef void (*mlar_write)(void *context, const char *text, size_t bytes);
-MLAR_API mlar_status mlar_memory_print(const mlar_memory *memory, int32_t json, mlar_write write, void *context);
+MLAR_API mlar_status mlar_memory_print(const mlar_memory *memory, int32_t json, mlar_write write,
+                                       void *context);
 
-/* ---- arena --------------------------------------------------------------------------------------------------- */
+/* ---- arena
+ * --------------------------------------------------------------------------------------------------- */
 
-/* The one block of device memory that an engine lays its plan over. Caller-owned storage; an arena is held by one
- * engine at a time (MLAR_ERROR_BUSY otherwise) and must stay where it is while held. Its contents are private. */
+/* The one block of device memory that an engine lays its plan over. Caller-owned storage; an arena is held by
+ * one engine at a time (MLAR_ERROR_BUSY otherwise) and must stay where it is while held. Its contents are
+ * private. */
 typedef struct mlar_arena {
     uint64_t opaque[16];
 } mlar_arena;
 
-/* Memory the caller owns (a framework's tensor, a static array): aligned to memory.device_align_bytes, at least
- * memory.device_bytes; a misaligned base is refused at init, never adjusted. host_visible = 0 for GPU memory. */
-MLAR_API mlar_status mlar_arena_from_caller(mlar_arena *arena, void *base, uint64_t bytes, int32_t host_visible,
-                                            mlar_diag *diag);
+/* Memory the caller owns (a framework's tensor, a static array): aligned to memory.device_align_bytes, at
+ * least memory.device_bytes; a misaligned base is refused at init, never adjusted. host_visible = 0 for GPU
+ * memory. */
+MLAR_API mlar_status mlar_arena_from_caller(mlar_arena *arena, void *base, uint64_t bytes,
+                                            int32_t host_visible, mlar_diag *diag);
 /* For the CPU back end: the library's one use of the heap, at setup. MLAR_ERROR_OUT_OF_MEMORY. */
 MLAR_API mlar_status mlar_arena_from_malloc(mlar_arena *arena, uint64_t bytes, mlar_diag *diag);
-/* Give the memory back to where it came from. MLAR_ERROR_BUSY while an engine holds it; released twice is fine. */
+/* Give the memory back to where it came from. MLAR_ERROR_BUSY while an engine holds it; released twice is
+ * fine. */
 MLAR_API mlar_status mlar_arena_release(mlar_arena *arena, mlar_diag *diag);
 
-/* ---- device -------------------------------------------------------------------------------------------------- */
+/* ---- device
+ * -------------------------------------------------------------------------------------------------- */
 
 typedef struct mlar_device mlar_device; /* an opened GPU; the CPU needs none */
 
 typedef struct mlar_device_options {
     uint32_t struct_size;
-    int32_t device;         /* MLAR_DEVICE_HIP or MLAR_DEVICE_CUDA */
-    int32_t ordinal;        /* as the runtime numbers them */
-    int32_t runtime_check;  /* MLAR_RUNTIME_* */
-    void *library;          /* dlopen handle of the runtime the host uses, or null: an already mapped copy, then a search */
+    int32_t device;        /* MLAR_DEVICE_HIP or MLAR_DEVICE_CUDA */
+    int32_t ordinal;       /* as the runtime numbers them */
+    int32_t runtime_check; /* MLAR_RUNTIME_* */
+    void *library; /* dlopen handle of the runtime the host uses, or null: an already mapped copy, then a
+                      search */
 } mlar_device_options;
 
 /* What an opened device says of itself. */
 typedef struct mlar_device_info {
     uint32_t struct_size;
-    int32_t runtime_version;  /* as the runtime encodes it */
+    int32_t runtime_version; /* as the runtime encodes it */
     int32_t driver_version;
-    int32_t known_bad;        /* 1: the runtime is in the table of known-bad ranges */
+    int32_t known_bad; /* 1: the runtime is in the table of known-bad ranges */
     int32_t has_pools;
     int32_t reserved;
     uint64_t memory_bytes;
     mlar_device_profile profile;
     char name[64];
-    char runtime[96];         /* path or soname of the runtime library in use */
-    char quirk[160];          /* what is known about it, with its source; empty if nothing */
+    char runtime[96]; /* path or soname of the runtime library in use */
+    char quirk[160];  /* what is known about it, with its source; empty if nothing */
 } mlar_device_info;
 
 /* Bytes of host memory that mlar_device_open needs, 16-byte aligned. Pure. */
 MLAR_API size_t mlar_device_bytes(void);
-/* Find the runtime (options.library; else a copy mapped in the process; else the search path), take one device.
- * `memory` holds the device until mlar_device_close. May block; the runtime may allocate.
+/* Find the runtime (options.library; else a copy mapped in the process; else the search path), take one
+ * device. `memory` holds the device until mlar_device_close. May block; the runtime may allocate.
  * MLAR_ERROR_UNSUPPORTED (built without that back end), MLAR_ERROR_NO_DEVICE (diag says what was tried),
  * MLAR_ERROR_RUNTIME_BLOCKED, MLAR_ERROR_MEMORY_SIZE, MLAR_ERROR_DEVICE. */
 MLAR_API mlar_status mlar_device_open(void *memory, size_t bytes, const mlar_device_options *options,
@@ -288,20 +307,23 @@ MLAR_API mlar_status mlar_device_info_of(const mlar_device *device, mlar_device_
 /* Engines and arenas of the device must be gone. The runtime library stays loaded. */
 MLAR_API mlar_status mlar_device_close(mlar_device *device);
 
-/* The arena from a HIP (or CUDA) memory pool made for it: one pool, one allocation, release threshold at maximum.
- * Setup only; may block. MLAR_ERROR_UNSUPPORTED (no pools), MLAR_ERROR_OUT_OF_MEMORY, MLAR_ERROR_CAPTURING,
- * MLAR_ERROR_DEVICE. mlar_arena_release gives it back. */
-MLAR_API mlar_status mlar_arena_from_pool(mlar_arena *arena, mlar_device *device, uint64_t bytes, mlar_diag *diag);
+/* The arena from a HIP (or CUDA) memory pool made for it: one pool, one allocation, release threshold at
+ * maximum. Setup only; may block. MLAR_ERROR_UNSUPPORTED (no pools), MLAR_ERROR_OUT_OF_MEMORY,
+ * MLAR_ERROR_CAPTURING, MLAR_ERROR_DEVICE. mlar_arena_release gives it back. */
+MLAR_API mlar_status mlar_arena_from_pool(mlar_arena *arena, mlar_device *device, uint64_t bytes,
+                                          mlar_diag *diag);
 
-/* Plain device memory, blocking copies and waiting, for tools, tests and hosts without a framework. Setup only.
- * MLAR_ERROR_OUT_OF_MEMORY, _DEVICE, _DEVICE_LOST, _CAPTURING. */
-MLAR_API mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **address, mlar_diag *diag);
+/* Plain device memory, blocking copies and waiting, for tools, tests and hosts without a framework. Setup
+ * only. MLAR_ERROR_OUT_OF_MEMORY, _DEVICE, _DEVICE_LOST, _CAPTURING. */
+MLAR_API mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **address,
+                                          mlar_diag *diag);
 MLAR_API mlar_status mlar_device_free(mlar_device *device, void *address);
 MLAR_API mlar_status mlar_device_write(mlar_device *device, void *to, const void *from_host, uint64_t bytes);
 MLAR_API mlar_status mlar_device_read(mlar_device *device, void *to_host, const void *from, uint64_t bytes);
 MLAR_API mlar_status mlar_device_wait(mlar_device *device, void *stream);
 
-/* ---- bindings ------------------------------------------------------------------------------------------------ */
+/* ---- bindings
+ * ------------------------------------------------------------------------------------------------ */
 
 /* A paged KV cache: bytes [num_blocks][block_stride_bytes], read in place. Layouts: kv_cache.h. 32 bytes. */
 typedef struct mlar_cache {
@@ -315,14 +337,15 @@ typedef struct mlar_cache {
 /* Which slots each row reads. 48 bytes.
  *   dense:  indices int32 [rows][row_stride >= width]; lens int32 [ceil(rows / rows_per_len)], or null: width
  *   ragged: indices int32 [indptr[rows]]; indptr int32 [rows + 1]
- * Lengths are clamped to 0..width. Index -1 is padding; below -1 or past the pool is counted as invalid; neither is
- * ever read. */
+ * Lengths are clamped to 0..width. Index -1 is padding; below -1 or past the pool is counted as invalid;
+ * neither is ever read. */
 typedef struct mlar_index_list {
     const int32_t *indices;
     const int32_t *lens;
     const int32_t *indptr;
     int64_t row_stride;   /* entries; dense */
-    int32_t rows_per_len; /* dense: consecutive rows that share a length: 1 (vLLM), tokens per request (FlashMLA) */
+    int32_t rows_per_len; /* dense: consecutive rows that share a length: 1 (vLLM), tokens per request
+                             (FlashMLA) */
     int32_t form;         /* MLAR_LIST_DENSE | MLAR_LIST_RAGGED */
     int64_t reserved;
 } mlar_index_list;
@@ -332,133 +355,142 @@ enum { MLAR_OUT_BF16 = 0, MLAR_OUT_F32 = 1 };
 /* tail: what happens to rows from the live count up to the capacity */
 enum { MLAR_TAIL_ZERO = 0, MLAR_TAIL_UNTOUCHED = 1 };
 
-/* The addresses and strides of one layer. Device addresses (the host's own on the CPU). Strides in elements; the last
- * dimension is contiguous. `out` and `lse` may overlap neither each other, nor an input, nor the arena. */
+/* The addresses and strides of one layer. Device addresses (the host's own on the CPU). Strides in elements;
+ * the last dimension is contiguous. `out` and `lse` may overlap neither each other, nor an input, nor the
+ * arena. */
 typedef struct mlar_bindings {
     uint32_t struct_size;
     int32_t out_type;
     int32_t tail;
-    float scale;             /* softmax scale, finite; mlar_bindings_init sets d_qk^-0.5 */
-    const void *q;           /* bf16 [rows][heads][d_qk], 16-byte aligned, strides multiples of 8 */
+    float scale;   /* softmax scale, finite; mlar_bindings_init sets d_qk^-0.5 */
+    const void *q; /* bf16 [rows][heads][d_qk], 16-byte aligned, strides multiples of 8 */
     int64_t q_row_stride;
     int64_t q_head_stride;
-    void *out;               /* bf16 or f32 [rows][heads][d_v], 16-byte aligned, strides multiples of 16 bytes */
+    void *out; /* bf16 or f32 [rows][heads][d_v], 16-byte aligned, strides multiples of 16 bytes */
     int64_t out_row_stride;
     int64_t out_head_stride;
-    float *lse;              /* f32 [rows][heads], natural log, without the sink; or null */
+    float *lse; /* f32 [rows][heads], natural log, without the sink; or null */
     int64_t lse_row_stride;
     int64_t lse_head_stride;
-    const float *attn_sink;  /* f32 [heads], or null */
+    const float *attn_sink; /* f32 [heads], or null */
     mlar_cache cache[MLAR_SCOPES];
     mlar_index_list list[MLAR_SCOPES];
 } mlar_bindings;
 
-/* Contiguous strides, dense lists of the kind's widths, scale d_qk^-0.5, bf16 out, tail zero; addresses null. Pure.
- * MLAR_ERROR_ARGUMENT for a kind that config lacks. */
+/* Contiguous strides, dense lists of the kind's widths, scale d_qk^-0.5, bf16 out, tail zero; addresses null.
+ * Pure. MLAR_ERROR_ARGUMENT for a kind that config lacks. */
 MLAR_API mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *config, int32_t kind);
 
 /* What one decode step carries. */
 typedef struct mlar_step {
     uint32_t struct_size;
-    int32_t rows;               /* live rows, 0..capacity; ignored if rows_device is set */
-    const int32_t *rows_device; /* or their number in device memory, read by the kernels, clamped to 0..capacity */
+    int32_t rows; /* live rows, 0..capacity; ignored if rows_device is set */
+    const int32_t
+        *rows_device; /* or their number in device memory, read by the kernels, clamped to 0..capacity */
 } mlar_step;
 
-/* ---- engine -------------------------------------------------------------------------------------------------- */
+/* ---- engine
+ * -------------------------------------------------------------------------------------------------- */
 
 typedef struct mlar_engine mlar_engine;
 typedef struct mlar_program mlar_program;
 
-/* `stream` arguments below: a hipStream_t / CUstream cast to void *, null for the default stream; ignored on the CPU,
- * where every call has done its work when it returns. */
+/* `stream` arguments below: a hipStream_t / CUstream cast to void *, null for the default stream; ignored on
+ * the CPU, where every call has done its work when it returns. */
 
-/* Build an engine inside host_memory (exactly memory.host_bytes, aligned to memory.host_align_bytes) over `arena`
- * (at least memory.device_bytes). `device` is NULL for the CPU. Starts the CPU's workers. Setup: may block.
- * All statuses of mlar_memory_query; MLAR_ERROR_MEMORY_SIZE, _ALIGNMENT, _KIND (host block or arena: diag.field),
- * MLAR_ERROR_BUSY, MLAR_ERROR_UNSUPPORTED (cpu_isa, device mismatch), MLAR_ERROR_THREAD, MLAR_ERROR_DEVICE. */
+/* Build an engine inside host_memory (exactly memory.host_bytes, aligned to memory.host_align_bytes) over
+ * `arena` (at least memory.device_bytes). `device` is NULL for the CPU. Starts the CPU's workers. Setup: may
+ * block. All statuses of mlar_memory_query; MLAR_ERROR_MEMORY_SIZE, _ALIGNMENT, _KIND (host block or arena:
+ * diag.field), MLAR_ERROR_BUSY, MLAR_ERROR_UNSUPPORTED (cpu_isa, device mismatch), MLAR_ERROR_THREAD,
+ * MLAR_ERROR_DEVICE. */
 MLAR_API mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mlar_arena *arena,
                                       void *host_memory, uint64_t host_bytes, mlar_engine **engine,
                                       mlar_diag *diag);
 
-/* Record the sequence of `layer_count` layers of one kind (bindings[layer_count]) for up to capacity_rows rows.
- * Nothing is computed and no bound contents are read. Setup: may block. Any lengths may be in the lists at this time.
- * MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY (capacity_rows > max_rows), _LIMIT (programs, layers, nodes), _FORKED,
- * _CAPTURING, _DEVICE, _DEVICE_LOST. */
+/* Record the sequence of `layer_count` layers of one kind (bindings[layer_count]) for up to capacity_rows
+ * rows. Nothing is computed and no bound contents are read. Setup: may block. Any lengths may be in the lists
+ * at this time. MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY (capacity_rows > max_rows), _LIMIT (programs, layers,
+ * nodes), _FORKED, _CAPTURING, _DEVICE, _DEVICE_LOST. */
 MLAR_API mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          int32_t layer_count, int32_t capacity_rows, mlar_program **program,
                                          mlar_diag *diag);
 
-/* Replace the addresses of one captured layer (see the table above for what must stay). Ordered on `stream`. Costs
- * nothing if nothing changed. Statuses of capture. */
+/* Replace the addresses of one captured layer (see the table above for what must stay). Ordered on `stream`.
+ * Costs nothing if nothing changed. Statuses of capture. */
 MLAR_API mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar_bindings *bindings,
                                          void *stream, mlar_diag *diag);
 
-/* Begin a decode step: what every replay until the next step uses. Ordered on `stream`; skips its launch if nothing
- * changed since the last one. Does not block. MLAR_ERROR_CAPACITY (rows outside 0..max_rows). */
+/* Begin a decode step: what every replay until the next step uses. Ordered on `stream`; skips its launch if
+ * nothing changed since the last one. Does not block. MLAR_ERROR_CAPACITY (rows outside 0..max_rows). */
 MLAR_API mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *step, void *stream);
 
-/* Policy balanced: decide the splits of this step for one kind, from the live lengths in bindings->list (only the
- * lists are used). Once a step and kind, before its replays or enqueues, in stream order. `step` NULL: the step that
- * mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under batch_invariant it does
- * nothing and succeeds. */
+/* Policy balanced: decide the splits of this step for one kind, from the live lengths in bindings->list (only
+ * the lists are used). Once a step and kind, before its replays or enqueues, in stream order. `step` NULL:
+ * the step that mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under
+ * batch_invariant it does nothing and succeeds. */
 MLAR_API mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          const mlar_step *step, void *stream, mlar_diag *diag);
 
 /* Run a captured program once with the current step. Does not block, allocates nothing, reads nothing back.
- * MLAR_ERROR_CAPACITY (the step has more rows than the program), MLAR_ERROR_STATE (balanced, no prepare since step). */
+ * MLAR_ERROR_CAPACITY (the step has more rows than the program), MLAR_ERROR_STATE (balanced, no prepare since
+ * step). */
 MLAR_API mlar_status mlar_program_replay(mlar_program *program, void *stream);
 
-/* Launch the sequence once without a program, bindings travelling as kernel arguments: launches only, so `stream` may
- * be under capture. capacity_rows fixes the grids; no host pointer is kept. */
+/* Launch the sequence once without a program, bindings travelling as kernel arguments: launches only, so
+ * `stream` may be under capture. capacity_rows fixes the grids; no host pointer is kept. */
 MLAR_API mlar_status mlar_engine_enqueue(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          int32_t capacity_rows, const mlar_step *step, void *stream,
                                          mlar_diag *diag);
 
-/* The program's hipGraph_t / CUgraph, to be added to a host's graph as a child; owned by the program. NULL on the CPU. */
+/* The program's hipGraph_t / CUgraph, to be added to a host's graph as a child; owned by the program. NULL on
+ * the CPU. */
 MLAR_API void *mlar_program_graph(const mlar_program *program);
 
 /* Give the program's slot and layers back. The program must not be in flight. */
 MLAR_API mlar_status mlar_program_destroy(mlar_program *program);
 
-/* Forget what was last written to the device, so that the next step and rebinds launch again: for hosts that discard
- * and restore device memory. */
+/* Forget what was last written to the device, so that the next step and rebinds launch again: for hosts that
+ * discard and restore device memory. */
 MLAR_API mlar_status mlar_engine_invalidate(mlar_engine *engine, void *stream);
 
-/* Stop the workers, release programs, let go of the arena. The host block may be reused. Always succeeds in releasing;
- * a status other than MLAR_OK reports what the device said on the way. */
+/* Stop the workers, release programs, let go of the arena. The host block may be reused. Always succeeds in
+ * releasing; a status other than MLAR_OK reports what the device said on the way. */
 MLAR_API mlar_status mlar_engine_deinit(mlar_engine *engine);
 
-/* ---- inspection (may block; refused during a capture) -------------------------------------------------------- */
+/* ---- inspection (may block; refused during a capture)
+ * -------------------------------------------------------- */
 
-/* For each kind: replay against eager, bit for bit, on differently poisoned scratch, over synthetic data in the
- * planned workspace. MLAR_ERROR_SELFTEST (kind and first differing byte in diag), MLAR_ERROR_STATE (selftest = 0). */
+/* For each kind: replay against eager, bit for bit, on differently poisoned scratch, over synthetic data in
+ * the planned workspace. MLAR_ERROR_SELFTEST (kind and first differing byte in diag), MLAR_ERROR_STATE
+ * (selftest = 0). */
 MLAR_API mlar_status mlar_engine_selftest(mlar_engine *engine, void *stream, mlar_diag *diag);
 
 typedef struct mlar_stats {
     uint32_t struct_size;
-    int32_t programs;            /* open */
+    int32_t programs; /* open */
     uint64_t host_bytes;
     uint64_t device_bytes;
-    uint64_t high_water_bytes;   /* bytes of the arena ever written, if poisoned since init (poison_scratch); else 0 */
+    uint64_t high_water_bytes; /* bytes of the arena ever written, if poisoned since init (poison_scratch);
+                                  else 0 */
     uint64_t steps;
     uint64_t replays;
     uint64_t enqueues;
-    uint64_t set_blocks;         /* launches that carried a change */
-    uint64_t runtime_calls;      /* calls into the device runtime made by steady-state functions */
-    uint64_t invalid_indices;    /* device counter of SPEC section 4 */
+    uint64_t set_blocks;          /* launches that carried a change */
+    uint64_t runtime_calls;       /* calls into the device runtime made by steady-state functions */
+    uint64_t invalid_indices;     /* device counter of SPEC section 4 */
     uint64_t pool_reserved_bytes; /* HIP/CUDA pool attributes, 0 elsewhere */
     uint64_t pool_used_bytes;
     uint64_t pool_used_high_bytes;
-    char backend[16];            /* "cpu", "hip", "cuda" */
-    char variant[32];            /* "avx512bf16", "gfx942", ... */
+    char backend[16]; /* "cpu", "hip", "cuda" */
+    char variant[32]; /* "avx512bf16", "gfx942", ... */
 } mlar_stats;
 
 MLAR_API mlar_status mlar_engine_stats(mlar_engine *engine, void *stream, mlar_stats *stats);
 /* Set the device counter invalid_indices to zero. */
 MLAR_API mlar_status mlar_engine_reset_counters(mlar_engine *engine, void *stream);
 
-/* Overwrite every scratch buffer with a byte pattern chosen by `seed` per element type (NaN where the type has one).
- * Results must not change: what lies in the arena before a step never matters. */
+/* Overwrite every scratch buffer with a byte pattern chosen by `seed` per element type (NaN where the type
+ * has one). Results must not change: what lies in the arena before a step never matters. */
 MLAR_API mlar_status mlar_engine_poison_scratch(mlar_engine *engine, uint32_t seed, void *stream);
 /* MLAR_ERROR_GUARD names the buffer and the side; MLAR_OK with guard_bytes = 0. */
 MLAR_API mlar_status mlar_engine_check_guards(mlar_engine *engine, void *stream, mlar_diag *diag);

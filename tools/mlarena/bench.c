@@ -2,9 +2,10 @@
  *
  * bench.c: `mlarena bench`: time over batch for one model's layers, by replay, checked in the same run.
  *
- * A figure is the median over rounds of the mean of a few back-to-back replays, each on another set of inputs over
- * pools larger than the caches. `prepare` is timed apart and is part of every figure: it serves all layers of a step,
- * so the table shows both. The result of the first set is compared with the library's scalar kernels. */
+ * A figure is the median over rounds of the mean of a few back-to-back replays, each on another set of inputs
+ * over pools larger than the caches. `prepare` is timed apart and is part of every figure: it serves all
+ * layers of a step, so the table shows both. The result of the first set is compared with the library's
+ * scalar kernels. */
 #define _POSIX_C_SOURCE 200809L
 
 #include "bench.h"
@@ -112,7 +113,8 @@ static double check_result(const workload *w, session *s) {
     return sqrt(sum / norm);
 }
 
-static mlar_status capture_sets(const workload *w, session *s, mlar_program *programs[WORKLOAD_SETS], mlar_diag *diag) {
+static mlar_status capture_sets(const workload *w, session *s, mlar_program *programs[WORKLOAD_SETS],
+                                mlar_diag *diag) {
     mlar_status status = MLAR_OK;
     for (int i = 0; i < WORKLOAD_SETS && status == MLAR_OK; i++) {
         mlar_bindings b;
@@ -130,8 +132,8 @@ static mlar_status call(const workload *w, session *s, mlar_program *const progr
     return mlar_engine_enqueue(s->engine, w->kind, &b, w->rows, &step, NULL, NULL);
 }
 
-static mlar_status time_point(const workload *w, session *s, mlar_program *const programs[], int calls, int graph,
-                              bench_point *point) {
+static mlar_status time_point(const workload *w, session *s, mlar_program *const programs[], int calls,
+                              int graph, bench_point *point) {
     double rounds[ROUNDS], prepares[ROUNDS];
     mlar_bindings b;
     mlar_step step = {.struct_size = sizeof step, .rows = w->rows};
@@ -168,7 +170,8 @@ static int calls_for(const options *o, const place *where, const workload *w) {
     return calls < 1 ? 1 : calls > DEFAULT_CALLS ? DEFAULT_CALLS : calls;
 }
 
-static int bench_point_run(const options *o, place *where, const workload *w, int32_t strategy, bench_report *report) {
+static int bench_point_run(const options *o, place *where, const workload *w, int32_t strategy,
+                           bench_report *report) {
     if (report->count == BENCH_POINTS) return unusable("more than %d points", BENCH_POINTS);
     bench_point *point = &report->points[report->count];
     mlar_config config = w->config;
@@ -180,12 +183,17 @@ static int bench_point_run(const options *o, place *where, const workload *w, in
     if (code != 0) return code;
     mlar_diag diag = {.struct_size = sizeof diag};
     mlar_program *programs[WORKLOAD_SETS] = {NULL};
-    *point = (bench_point){.kind = w->kind, .rows = w->rows, .strategy = s.memory.strategy,
-                           .arena_bytes = s.memory.device_bytes, .kv_bytes = w->kv_bytes, .flops = w->flops,
+    *point = (bench_point){.kind = w->kind,
+                           .rows = w->rows,
+                           .strategy = s.memory.strategy,
+                           .arena_bytes = s.memory.device_bytes,
+                           .kv_bytes = w->kv_bytes,
+                           .flops = w->flops,
                            .floor_us = floor_us(report, w)};
     mlar_status status = capture_sets(w, &s, programs, &diag);
     if (status == MLAR_OK)
-        status = time_point(w, &s, programs, calls_for(o, where, w), o->graph == NULL || strcmp(o->graph, "off") != 0, point);
+        status = time_point(w, &s, programs, calls_for(o, where, w),
+                            o->graph == NULL || strcmp(o->graph, "off") != 0, point);
     mlar_stats stats = {.struct_size = sizeof stats};
     if (status == MLAR_OK) status = mlar_engine_stats(s.engine, NULL, &stats);
     snprintf(report->variant, sizeof report->variant, "%s", stats.variant);
@@ -202,17 +210,19 @@ static int parse_batches(const char *text, int32_t batches[BENCH_BATCHES]) {
     while (*text) {
         char *end;
         long value = strtol(text, &end, 10);
-        if (end == text || value < 1 || value > 65536 || count == BENCH_BATCHES || (*end != 0 && *end != ',')) return 0;
+        if (end == text || value < 1 || value > 65536 || count == BENCH_BATCHES || (*end != 0 && *end != ','))
+            return 0;
         batches[count++] = (int32_t)value;
         text = *end ? end + 1 : end;
     }
     return count;
 }
 
-static int run_points(const options *o, place *where, const mlar_config *config, const int32_t *batches, int batch_count,
-                      bench_report *report) {
+static int run_points(const options *o, place *where, const mlar_config *config, const int32_t *batches,
+                      int batch_count, bench_report *report) {
     int32_t strategies[2], queries = o->queries > 0 ? (int32_t)o->queries : 1;
-    int strategy_count = configure_strategies(o, strategies), worst = EXIT_WITHIN, terminal = isatty(STDERR_FILENO);
+    int strategy_count = configure_strategies(o, strategies), worst = EXIT_WITHIN,
+        terminal = isatty(STDERR_FILENO);
     if (strategy_count == 0) return EXIT_UNUSABLE;
     for (int32_t k = 0; k < config->kind_count; k++)
         for (int b = 0; b < batch_count; b++) {
@@ -238,7 +248,9 @@ int command_bench(const options *o) {
     static bench_report report; /* a few KiB of points, for one command */
     int32_t batches[BENCH_BATCHES];
     int batch_count = parse_batches(o->batches != NULL ? o->batches : "1,4,16,64,128", batches);
-    if (batch_count == 0) return unusable("--batches: '%s' is no list of rows (1..65536, at most %d)", o->batches, BENCH_BATCHES);
+    if (batch_count == 0)
+        return unusable("--batches: '%s' is no list of rows (1..65536, at most %d)", o->batches,
+                        BENCH_BATCHES);
     int code = configure_model(o, &report.config);
     if (code == 0) code = configure_run(o, &report.config);
     if (code != 0) return code;
@@ -253,7 +265,8 @@ int command_bench(const options *o) {
         bench_print_json(&report);
     else
         bench_print_table(&report);
-    if (o->svg != NULL && bench_write_svg(o->svg, &report)) return unusable("%s: could not be written", o->svg);
+    if (o->svg != NULL && bench_write_svg(o->svg, &report))
+        return unusable("%s: could not be written", o->svg);
     if (code == EXIT_MISMATCH) fprintf(stderr, "mlarena: a result is off by more than %g\n", BENCH_TOLERANCE);
     return code;
 }

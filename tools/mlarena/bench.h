@@ -31,7 +31,8 @@ typedef struct bench_report {
 
 void bench_print_table(const bench_report *report);
 void bench_print_json(const bench_report *report);
-/* Time over batch, both axes logarithmic, the floor drawn in. 0, or -1 if the file could not be written whole. */
+/* Time over batch, both axes logarithmic, the floor drawn in. 0, or -1 if the file could not be written
+ * whole. */
 int bench_write_svg(const char *path, const bench_report *report);
 
 #endif

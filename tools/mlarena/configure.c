@@ -16,7 +16,8 @@ static const char *const updates[] = {"step-block", "node-params", NULL};
 static const char *const checks[] = {"warn", "refuse", "accept", NULL};
 
 int unusable_diag(const mlar_diag *diag, mlar_status status) {
-    return unusable("%s (%s)", diag->message[0] ? diag->message : mlar_status_string(status), mlar_status_name(status));
+    return unusable("%s (%s)", diag->message[0] ? diag->message : mlar_status_string(status),
+                    mlar_status_name(status));
 }
 
 int32_t processors(void) {
@@ -26,7 +27,9 @@ int32_t processors(void) {
     return count < 1 ? 1 : count > 256 ? 256 : count;
 }
 
-const char *strategy_name(int32_t strategy) { return strategies[strategy]; }
+const char *strategy_name(int32_t strategy) {
+    return strategies[strategy];
+}
 
 int configure_strategies(const options *o, int32_t chosen[2]) {
     if (o->strategy == NULL) {
@@ -67,7 +70,8 @@ static int one_kind(const options *o, mlar_config *config) {
     int64_t widths[2] = {o->window, o->extra};
     for (int s = 0; s < 2; s++)
         if (widths[s] >= 0)
-            kind->scope[kind->scope_count++] = (mlar_scope_config){.width = (int32_t)widths[s], .layout = layout};
+            kind->scope[kind->scope_count++] =
+                (mlar_scope_config){.width = (int32_t)widths[s], .layout = layout};
     snprintf(kind->name, sizeof kind->name, "given");
     return 0;
 }
@@ -76,7 +80,8 @@ int configure_model(const options *o, mlar_config *config) {
     mlar_diag diag = {.struct_size = sizeof diag};
     mlar_status status = mlar_config_preset(config, o->preset != NULL ? o->preset : "dsv4-flash",
                                             o->tp < 0 ? 1 : (int32_t)o->tp, &diag);
-    if (status == MLAR_OK && o->profile != NULL) status = mlar_device_profile_named(&config->device, o->profile, &diag);
+    if (status == MLAR_OK && o->profile != NULL)
+        status = mlar_device_profile_named(&config->device, o->profile, &diag);
     if (status != MLAR_OK) return unusable_diag(&diag, status);
     if (o->heads >= 0) config->heads = (int32_t)o->heads;
     if (o->nope >= 0) config->nope = (int32_t)o->nope;

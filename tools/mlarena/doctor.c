@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * doctor.c: `mlarena doctor`: what this machine offers, what is known about its runtime, and the self-test. */
+ * doctor.c: `mlarena doctor`: what this machine offers, what is known about its runtime, and the self-test.
+ */
 #include "commands.h"
 #include "configure.h"
 #include "format.h"
@@ -43,7 +44,8 @@ static void find_isas(const options *o, findings *f) {
         if (mlar_memory_query(&config, &memory, NULL) != MLAR_OK) return;
         s.host_block = place_allocate(&cpu, memory.host_bytes);
         if (s.host_block != NULL && mlar_arena_from_malloc(&s.arena, memory.device_bytes, NULL) == MLAR_OK &&
-            mlar_engine_init(&config, NULL, &s.arena, s.host_block, memory.host_bytes, &s.engine, NULL) == MLAR_OK)
+            mlar_engine_init(&config, NULL, &s.arena, s.host_block, memory.host_bytes, &s.engine, NULL) ==
+                MLAR_OK)
             f->offered[f->offered_count++] = isas[i];
         session_close(&s);
     }
@@ -77,9 +79,9 @@ static void print_text(const place *where, const findings *f) {
     printf("%s\n", f->offered_count ? " (best first)" : " none");
     printf("device       %s\n", place_describe(where, device));
     if (where->device != NULL) {
-        printf("             %d units of wave %d, %s, memory pools: %s\n", (int)where->info.profile.compute_units,
-               (int)where->info.profile.wave_size, format_bytes(where->info.memory_bytes, memory),
-               where->info.has_pools ? "yes" : "no");
+        printf("             %d units of wave %d, %s, memory pools: %s\n",
+               (int)where->info.profile.compute_units, (int)where->info.profile.wave_size,
+               format_bytes(where->info.memory_bytes, memory), where->info.has_pools ? "yes" : "no");
         printf("runtime      %s\n", where->info.known_bad ? where->info.quirk : "no known trouble");
     } else if (where->reason[0]) {
         printf("no GPU       %s\n", where->reason);
@@ -88,11 +90,13 @@ static void print_text(const place *where, const findings *f) {
         printf("self-test    %s, %s: %s\n", strategy_name(strategies[i]), f->stats[i].variant,
                f->selftest[i] == MLAR_OK ? "replay equals enqueue, bit for bit" : f->diag[i].message);
         if (where->device != NULL)
-            printf("             pool: reserved %" PRIu64 ", used %" PRIu64 ", most used %" PRIu64 " bytes; arena %" PRIu64 "\n",
-                   f->stats[i].pool_reserved_bytes, f->stats[i].pool_used_bytes, f->stats[i].pool_used_high_bytes,
-                   f->stats[i].device_bytes);
+            printf("             pool: reserved %" PRIu64 ", used %" PRIu64 ", most used %" PRIu64
+                   " bytes; arena %" PRIu64 "\n",
+                   f->stats[i].pool_reserved_bytes, f->stats[i].pool_used_bytes,
+                   f->stats[i].pool_used_high_bytes, f->stats[i].device_bytes);
     }
-    printf("outside the arena: code objects, the runtime's graph storage, pool rounding, worker stacks (256 KiB each)\n");
+    printf("outside the arena: code objects, the runtime's graph storage, pool rounding, worker stacks (256 "
+           "KiB each)\n");
 }
 
 static void print_json(const place *where, const findings *f) {
@@ -100,13 +104,15 @@ static void print_json(const place *where, const findings *f) {
     json_t *offered = json_array(), *tests = json_array();
     for (int i = 0; i < f->offered_count; i++) json_array_append_new(offered, json_string(f->offered[i]));
     for (int i = 0; i < 2; i++)
-        json_array_append_new(tests, json_pack("{s:s, s:s, s:b, s:s}", "strategy", strategy_name(strategies[i]), "kernels",
-                                               f->stats[i].variant, "pass", f->selftest[i] == MLAR_OK, "message",
-                                               f->selftest[i] == MLAR_OK ? "" : f->diag[i].message));
-    json_t *root = json_pack("{s:i, s:s, s:i, s:o, s:s, s:s, s:b, s:o}", "schema", 1, "command", "doctor", "processors",
-                             (int)processors(), "cpu_kernels", offered, "device", place_describe(where, device), "no_gpu",
-                             where->device == NULL ? where->reason : "", "known_bad_runtime",
-                             where->device != NULL && where->info.known_bad, "selftest", tests);
+        json_array_append_new(tests,
+                              json_pack("{s:s, s:s, s:b, s:s}", "strategy", strategy_name(strategies[i]),
+                                        "kernels", f->stats[i].variant, "pass", f->selftest[i] == MLAR_OK,
+                                        "message", f->selftest[i] == MLAR_OK ? "" : f->diag[i].message));
+    json_t *root =
+        json_pack("{s:i, s:s, s:i, s:o, s:s, s:s, s:b, s:o}", "schema", 1, "command", "doctor", "processors",
+                  (int)processors(), "cpu_kernels", offered, "device", place_describe(where, device),
+                  "no_gpu", where->device == NULL ? where->reason : "", "known_bad_runtime",
+                  where->device != NULL && where->info.known_bad, "selftest", tests);
     if (root == NULL) return;
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     putchar('\n');

@@ -26,17 +26,19 @@ void format_totals(const mlar_config *config, const mlar_memory *memory) {
     uint64_t keys = 0;
     for (int32_t k = 0; k < config->kind_count; k++) {
         uint64_t sum = 0;
-        for (int s = 0; s < config->kinds[k].scope_count; s++) sum += (uint64_t)config->kinds[k].scope[s].width;
+        for (int s = 0; s < config->kinds[k].scope_count; s++)
+            sum += (uint64_t)config->kinds[k].scope[s].width;
         if (sum > keys) keys = sum;
     }
-    printf("arena      %s (lower bound %s, guards %" PRIu64 " bytes)\n", format_bytes(memory->device_bytes, arena),
-           format_bytes(memory->lower_bound_bytes, bound), memory->guard_bytes);
+    printf("arena      %s (lower bound %s, guards %" PRIu64 " bytes)\n",
+           format_bytes(memory->device_bytes, arena), format_bytes(memory->lower_bound_bytes, bound),
+           memory->guard_bytes);
     printf("host block %s\n", format_bytes(memory->host_bytes, host));
     printf("budget     any from %s on\n", format_bytes(memory->minimum_budget_bytes, minimum));
     printf("for comparison: per-token gather (vLLM #42576) takes %s of bf16 keys for %d rows; full-pool\n"
            "           dequantisation (before #41812) %" PRIu64 " bytes for every slot of the pool\n",
-           format_bytes((uint64_t)config->max_rows * keys * memory->full_pool_bytes_per_slot, gather), (int)config->max_rows,
-           memory->full_pool_bytes_per_slot);
+           format_bytes((uint64_t)config->max_rows * keys * memory->full_pool_bytes_per_slot, gather),
+           (int)config->max_rows, memory->full_pool_bytes_per_slot);
 }
 
 void format_write_stdout(void *context, const char *text, size_t bytes) {

@@ -12,25 +12,28 @@ static const struct command {
     int id;
     int (*run)(const options *o);
 } commands[] = {
-    {"plan", "mlarena plan [options]", "how many bytes a configuration takes, and where each buffer lies", COMMAND_PLAN,
-     command_plan},
-    {"run", "mlarena run STEP.safetensors [options]", "run a recorded decode step and compare it with what is expected",
-     COMMAND_RUN, command_run},
-    {"bench", "mlarena bench [options]", "time a model's decode attention over batch sizes", COMMAND_BENCH, command_bench},
-    {"doctor", "mlarena doctor [options]", "what this machine offers, and whether replay equals eager on it", COMMAND_DOCTOR,
-     command_doctor},
+    {"plan", "mlarena plan [options]", "how many bytes a configuration takes, and where each buffer lies",
+     COMMAND_PLAN, command_plan},
+    {"run", "mlarena run STEP.safetensors [options]",
+     "run a recorded decode step and compare it with what is expected", COMMAND_RUN, command_run},
+    {"bench", "mlarena bench [options]", "time a model's decode attention over batch sizes", COMMAND_BENCH,
+     command_bench},
+    {"doctor", "mlarena doctor [options]", "what this machine offers, and whether replay equals eager on it",
+     COMMAND_DOCTOR, command_doctor},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 
 static void usage(void) {
-    printf("mlarena %d.%d.%d: sparse-MLA decode attention in memory known before the first step\n\n", MLAR_VERSION_MAJOR,
-           MLAR_VERSION_MINOR, MLAR_VERSION_PATCH);
+    printf("mlarena %d.%d.%d: sparse-MLA decode attention in memory known before the first step\n\n",
+           MLAR_VERSION_MAJOR, MLAR_VERSION_MINOR, MLAR_VERSION_PATCH);
     for (size_t i = 0; i < COMMAND_COUNT; i++) printf("  %-40s %s\n", commands[i].usage, commands[i].what);
-    printf("\n`mlarena COMMAND --help` lists a command's options. Exit: 0 all within SPEC, 1 a mismatch, 2 unusable input.\n");
+    printf("\n`mlarena COMMAND --help` lists a command's options. Exit: 0 all within SPEC, 1 a mismatch, 2 "
+           "unusable input.\n");
 }
 
 int main(int argc, char **argv) {
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         usage();
         return argc < 2 ? EXIT_UNUSABLE : EXIT_WITHIN;
     }

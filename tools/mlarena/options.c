@@ -18,7 +18,8 @@ static const struct option_row {
     int kind, commands;
     size_t offset;
 } rows[] = {
-#define X(field, kind, name, value, commands, help) {name, value, help, kind, commands, offsetof(options, field)},
+#define X(field, kind, name, value, commands, help)                                                          \
+    {name, value, help, kind, commands, offsetof(options, field)},
 #include "options.def"
 #undef X
 };
@@ -66,17 +67,27 @@ static int parse_count(const char *text, int64_t *count) {
 static int store(const struct option_row *row, const char *value, options *o) {
     void *field = (char *)o + row->offset;
     switch (row->kind) {
-    case TEXT: *(option_TEXT *)field = value; return 0;
-    case FLAG: *(option_FLAG *)field = 1; return 0;
+    case TEXT:
+        *(option_TEXT *)field = value;
+        return 0;
+    case FLAG:
+        *(option_FLAG *)field = 1;
+        return 0;
     case COUNT:
-        return parse_count(value, field) ? 0 : unusable("--%s: '%s' is not a whole number below 2^31", row->name, value);
-    default: return parse_bytes(value, field) ? 0 : unusable("--%s: '%s' is not a size (12, 3KiB, 16MiB)", row->name, value);
+        return parse_count(value, field)
+                   ? 0
+                   : unusable("--%s: '%s' is not a whole number below 2^31", row->name, value);
+    default:
+        return parse_bytes(value, field)
+                   ? 0
+                   : unusable("--%s: '%s' is not a size (12, 3KiB, 16MiB)", row->name, value);
     }
 }
 
 static const struct option_row *find(const char *name, size_t length, int command) {
     for (int i = 0; i < ROW_COUNT; i++)
-        if (strlen(rows[i].name) == length && memcmp(rows[i].name, name, length) == 0 && (rows[i].commands & command))
+        if (strlen(rows[i].name) == length && memcmp(rows[i].name, name, length) == 0 &&
+            (rows[i].commands & command))
             return &rows[i];
     return NULL;
 }
@@ -98,7 +109,8 @@ int options_parse(options *o, int command, int argc, char **argv) {
         const char *name = argument + (argument[1] == '-' ? 2 : 1);
         size_t length = strcspn(name, "=");
         const struct option_row *row = argument[1] == '-' ? find(name, length, command) : NULL;
-        if (row == NULL) return unusable("'%s': no such option of '%s' (--help lists them)", argument, argv[0]);
+        if (row == NULL)
+            return unusable("'%s': no such option of '%s' (--help lists them)", argument, argv[0]);
         const char *value = name[length] == '=' ? name + length + 1 : NULL;
         if (row->kind == FLAG && value != NULL) return unusable("--%s takes no value", row->name);
         if (row->kind != FLAG && value == NULL) {

@@ -10,8 +10,9 @@
 #include <stdio.h>
 
 static void print_config(const mlar_config *config, const mlar_memory *memory) {
-    printf("heads %d, head dims %d + %d, up to %d rows, strategy %s, policy %s, device %s (%d units)\n", (int)config->heads,
-           (int)config->nope, (int)config->rope, (int)config->max_rows, strategy_name(memory->strategy),
+    printf("heads %d, head dims %d + %d, up to %d rows, strategy %s, policy %s, device %s (%d units)\n",
+           (int)config->heads, (int)config->nope, (int)config->rope, (int)config->max_rows,
+           strategy_name(memory->strategy),
            config->policy == MLAR_POLICY_BALANCED ? "balanced" : "batch_invariant", config->device.arch,
            (int)config->device.compute_units);
     for (int32_t k = 0; k < config->kind_count; k++) {
@@ -23,13 +24,14 @@ static void print_config(const mlar_config *config, const mlar_memory *memory) {
 }
 
 static void print_json(const mlar_config *config, const mlar_memory *memory) {
-    printf("{\"schema\": 1, \"command\": \"plan\", \"heads\": %d, \"nope\": %d, \"rope\": %d, \"max_rows\": %d, "
-           "\"strategy\": \"%s\", \"host_bytes\": %" PRIu64 ", \"device_bytes\": %" PRIu64
-           ", \"lower_bound_bytes\": %" PRIu64 ", \"minimum_budget_bytes\": %" PRIu64 ", \"fingerprint\": \"%016" PRIx64
-           "\", \"row_tile\": [",
-           (int)config->heads, (int)config->nope, (int)config->rope, (int)config->max_rows, strategy_name(memory->strategy),
-           memory->host_bytes, memory->device_bytes, memory->lower_bound_bytes, memory->minimum_budget_bytes,
-           memory->fingerprint);
+    printf(
+        "{\"schema\": 1, \"command\": \"plan\", \"heads\": %d, \"nope\": %d, \"rope\": %d, \"max_rows\": %d, "
+        "\"strategy\": \"%s\", \"host_bytes\": %" PRIu64 ", \"device_bytes\": %" PRIu64
+        ", \"lower_bound_bytes\": %" PRIu64 ", \"minimum_budget_bytes\": %" PRIu64
+        ", \"fingerprint\": \"%016" PRIx64 "\", \"row_tile\": [",
+        (int)config->heads, (int)config->nope, (int)config->rope, (int)config->max_rows,
+        strategy_name(memory->strategy), memory->host_bytes, memory->device_bytes, memory->lower_bound_bytes,
+        memory->minimum_budget_bytes, memory->fingerprint);
     for (int32_t k = 0; k < config->kind_count; k++) printf("%s%d", k ? ", " : "", (int)memory->row_tile[k]);
     printf("], \"plan\": ");
     (void)mlar_memory_print(memory, 1, format_write_stdout, NULL);

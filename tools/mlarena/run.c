@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * run.c: `mlarena run STEP`: one recorded decode step through the engine, compared with whatever the file expects. */
+ * run.c: `mlarena run STEP`: one recorded decode step through the engine, compared with whatever the file
+ * expects. */
 #include "commands.h"
 #include "configure.h"
 #include "format.h"
@@ -33,9 +34,13 @@ typedef struct tensors {
     uint64_t out_bytes, lse_bytes;
 } tensors;
 
-static const stepfile_scope *scope_of(const stepfile *step, int s) { return s == 0 ? &step->window : &step->extra; }
+static const stepfile_scope *scope_of(const stepfile *step, int s) {
+    return s == 0 ? &step->window : &step->extra;
+}
 
-static int scope_count(const stepfile *step) { return step->extra.present ? 2 : 1; }
+static int scope_count(const stepfile *step) {
+    return step->extra.present ? 2 : 1;
+}
 
 /* ---- configuration and bindings from the file ---- */
 
@@ -102,23 +107,27 @@ static int make_tensors(place *p, const stepfile *step, tensors *t) {
     t->lse_bytes = row_heads * 4;
     t->q = place_upload(p, step->q, row_heads * step->d_qk * 2);
     t->sink = place_upload(p, step->attn_sink, (uint64_t)step->heads * 4);
-    uint64_t capacity = step->rows > 0 ? 1 : step->heads; /* a program takes at least one row, and zeroes its tail */
+    uint64_t capacity =
+        step->rows > 0 ? 1 : step->heads; /* a program takes at least one row, and zeroes its tail */
     t->out = place_allocate(p, t->out_bytes + capacity * step->d_v * 2);
     t->lse = place_allocate(p, t->lse_bytes + capacity * 4);
-    int failed = t->q == NULL || t->out == NULL || t->lse == NULL || (step->attn_sink != NULL && t->sink == NULL);
+    int failed =
+        t->q == NULL || t->out == NULL || t->lse == NULL || (step->attn_sink != NULL && t->sink == NULL);
     for (int s = 0; s < scope_count(step); s++) {
         const stepfile_scope *scope = scope_of(step, s);
         t->cache[s] = place_upload(p, scope->cache, scope->num_blocks * scope->block_stride_bytes);
         t->indices[s] = place_upload(p, scope->indices, (uint64_t)step->rows * scope->width * 4);
         t->lens[s] = place_upload(p, scope->lens, lens_count(step, scope) * 4);
-        failed = failed || t->cache[s] == NULL || t->indices[s] == NULL || (scope->lens != NULL && t->lens[s] == NULL);
+        failed = failed || t->cache[s] == NULL || t->indices[s] == NULL ||
+                 (scope->lens != NULL && t->lens[s] == NULL);
     }
     return failed ? unusable("no memory for the step's tensors") : 0;
 }
 
 /* ---- running ---- */
 
-static mlar_status one_step(session *s, mlar_program *program, const mlar_bindings *b, const mlar_step *step, int replay) {
+static mlar_status one_step(session *s, mlar_program *program, const mlar_bindings *b, const mlar_step *step,
+                            int replay) {
     mlar_status status = MLAR_OK;
     if (replay) {
         status = mlar_engine_step(s->engine, step, NULL);
@@ -126,12 +135,13 @@ static mlar_status one_step(session *s, mlar_program *program, const mlar_bindin
         return status == MLAR_OK ? mlar_program_replay(program, NULL) : status;
     }
     status = mlar_engine_prepare(s->engine, 0, b, step, NULL, NULL);
-    return status == MLAR_OK ? mlar_engine_enqueue(s->engine, 0, b, s->config.max_rows, step, NULL, NULL) : status;
+    return status == MLAR_OK ? mlar_engine_enqueue(s->engine, 0, b, s->config.max_rows, step, NULL, NULL)
+                             : status;
 }
 
 /* Median time of whole steps and of replays alone, in microseconds. */
-static mlar_status time_steps(session *s, mlar_program *program, const mlar_bindings *b, const mlar_step *step,
-                              int64_t replays, outcome *out) {
+static mlar_status time_steps(session *s, mlar_program *program, const mlar_bindings *b,
+                              const mlar_step *step, int64_t replays, outcome *out) {
     double steps[TIMED_STEPS];
     mlar_status status = MLAR_OK;
     for (int i = 0; i < TIMED_STEPS && status == MLAR_OK; i++) {
@@ -154,9 +164,10 @@ static mlar_status time_steps(session *s, mlar_program *program, const mlar_bind
     return status;
 }
 
-/* The gather buffers hold one row tile: run the step tile by tile and collect. Rows get lengths of their own, so that
- * a tile may begin inside a request. */
-static mlar_status collect_gathered(session *s, const stepfile *step, const mlar_bindings *whole, outcome *out) {
+/* The gather buffers hold one row tile: run the step tile by tile and collect. Rows get lengths of their own,
+ * so that a tile may begin inside a request. */
+static mlar_status collect_gathered(session *s, const stepfile *step, const mlar_bindings *whole,
+                                    outcome *out) {
     place *p = s->where;
     int32_t *lens[MLAR_SCOPES] = {NULL}, tile = s->memory.row_tile[0];
     void *device_lens[MLAR_SCOPES] = {NULL};
@@ -189,7 +200,8 @@ static mlar_status collect_gathered(session *s, const stepfile *step, const mlar
             uint64_t bytes = 0, row = (uint64_t)scope_of(step, i)->width * step->d_qk;
             status = mlar_engine_buffer(s->engine, 0, names[i], &address, &bytes);
             if (status == MLAR_OK && bytes > 0)
-                status = place_read(p, results[i] + (uint64_t)begin * row, address, (uint64_t)count * row * 2);
+                status =
+                    place_read(p, results[i] + (uint64_t)begin * row, address, (uint64_t)count * row * 2);
         }
     }
     for (int i = 0; i < scope_count(step); i++) {
@@ -222,8 +234,8 @@ static void free_results(outcome *out) {
     free(out->results.gathered_extra);
 }
 
-static mlar_status run_engine(session *s, const options *o, const stepfile *file, const tensors *t, outcome *out,
-                              mlar_diag *diag) {
+static mlar_status run_engine(session *s, const options *o, const stepfile *file, const tensors *t,
+                              outcome *out, mlar_diag *diag) {
     mlar_bindings b;
     mlar_program *program = NULL;
     mlar_step step = {.struct_size = sizeof step, .rows = (int32_t)file->rows};
@@ -239,10 +251,12 @@ static mlar_status run_engine(session *s, const options *o, const stepfile *file
     out->invalid = stats.invalid_indices;
     if (status == MLAR_OK) status = place_read(s->where, out->results.out, t->out, t->out_bytes);
     if (status == MLAR_OK) status = place_read(s->where, out->results.lse, t->lse, t->lse_bytes);
-    if (status == MLAR_OK && out->strategy == MLAR_STRATEGY_GATHER) status = collect_gathered(s, file, &b, out);
+    if (status == MLAR_OK && out->strategy == MLAR_STRATEGY_GATHER)
+        status = collect_gathered(s, file, &b, out);
     int64_t replays = o->replays < 0 ? DEFAULT_REPLAYS : o->replays > 0 ? o->replays : 1;
     if (status == MLAR_OK) status = time_steps(s, program, &b, &step, replays, out);
-    if (status == MLAR_OK && s->config.guard_bytes > 0) status = mlar_engine_check_guards(s->engine, NULL, diag);
+    if (status == MLAR_OK && s->config.guard_bytes > 0)
+        status = mlar_engine_check_guards(s->engine, NULL, diag);
     return status;
 }
 
@@ -250,7 +264,8 @@ static mlar_status run_engine(session *s, const options *o, const stepfile *file
 
 static void print_step(const options *o, const stepfile *step, const place *where) {
     char device[256];
-    printf("%s: %u rows, %u heads, head dims %u + %u\n", o->file, step->rows, step->heads, step->nope, step->rope);
+    printf("%s: %u rows, %u heads, head dims %u + %u\n", o->file, step->rows, step->heads, step->nope,
+           step->rope);
     for (int i = 0; i < scope_count(step); i++) {
         const stepfile_scope *scope = scope_of(step, i);
         printf("  %-6s %u entries a row, %" PRIu64 " blocks of %u tokens, %" PRIu64 " bytes apart\n",
@@ -269,14 +284,17 @@ static void print_memory(const stepfile *step, session *s) {
     }
     mlar_stats stats = {.struct_size = sizeof stats};
     (void)mlar_engine_stats(s->engine, NULL, &stats);
-    printf("\nstrategy %s, kernels %s, %d thread%s: the arena, to the byte\n", strategy_name(s->memory.strategy),
-           stats.variant, (int)s->config.threads, s->config.threads == 1 ? "" : "s");
+    printf("\nstrategy %s, kernels %s, %d thread%s: the arena, to the byte\n",
+           strategy_name(s->memory.strategy), stats.variant, (int)s->config.threads,
+           s->config.threads == 1 ? "" : "s");
     (void)mlar_memory_print(&s->memory, 0, format_write_stdout, NULL);
-    printf("arena        %s, of which %s live from stage to stage\n", format_bytes(s->memory.device_bytes, arena),
+    printf("arena        %s, of which %s live from stage to stage\n",
+           format_bytes(s->memory.device_bytes, arena),
            format_bytes(s->memory.device_bytes - s->memory.persistent_bytes, scratch));
     printf("in its place the per-token gather (vLLM #42576) takes %s,\n",
            format_bytes((uint64_t)step->rows * keys * s->memory.full_pool_bytes_per_slot, token));
-    printf("             full-pool dequantisation (before #41812) %s for this file's %" PRIu64 " slots, and 13.5 GiB in\n"
+    printf("             full-pool dequantisation (before #41812) %s for this file's %" PRIu64
+           " slots, and 13.5 GiB in\n"
            "             the case that vLLM #41962 reports\n",
            format_bytes(slots * s->memory.full_pool_bytes_per_slot, full), slots);
 }
@@ -298,7 +316,8 @@ static void print_outcome(const outcome *out) {
     char line[512];
     printf("\nresult, strategy %s\n", strategy_name(out->strategy));
     for (size_t i = 0; i < COMPARED_COUNT; i++)
-        if (result_at(out, i)->checked) printf("  %s\n", compare_describe(compared[i].name, result_at(out, i), line, sizeof line));
+        if (result_at(out, i)->checked)
+            printf("  %s\n", compare_describe(compared[i].name, result_at(out, i), line, sizeof line));
     printf("  invalid indices: %" PRIu64 "\n", out->invalid);
     printf("  whole step %.1f us, replay %.1f us (medians)\n", out->step_us, out->replay_us);
 }
@@ -308,28 +327,31 @@ static json_t *json_outcome(const outcome *out) {
     for (size_t i = 0; i < COMPARED_COUNT; i++) {
         const compare_result *r = result_at(out, i);
         if (!r->checked) continue;
-        json_t *one = json_pack("{s:b, s:I, s:I}", "pass", r->pass, "compared", (json_int_t)r->compared, "mismatches",
-                                (json_int_t)r->mismatches);
+        json_t *one = json_pack("{s:b, s:I, s:I}", "pass", r->pass, "compared", (json_int_t)r->compared,
+                                "mismatches", (json_int_t)r->mismatches);
         if (r->has_figures)
-            json_object_update_new(one, json_pack("{s:f, s:f, s:f}", "relative_l2", r->relative_l2, "max_abs", r->max_abs,
-                                                  "cosine_difference", r->cosine_difference));
+            json_object_update_new(one, json_pack("{s:f, s:f, s:f}", "relative_l2", r->relative_l2, "max_abs",
+                                                  r->max_abs, "cosine_difference", r->cosine_difference));
         if (!r->pass)
-            json_object_update_new(one, json_pack("{s:s, s:i, s:I, s:I}", "rule", r->rule, "row", (int)r->row, "head",
-                                                  (json_int_t)r->head, "element", (json_int_t)r->element));
+            json_object_update_new(one,
+                                   json_pack("{s:s, s:i, s:I, s:I}", "rule", r->rule, "row", (int)r->row,
+                                             "head", (json_int_t)r->head, "element", (json_int_t)r->element));
         json_object_set_new(checks, compared[i].name, one);
     }
     return json_pack("{s:s, s:b, s:o, s:I, s:I, s:f, s:f}", "strategy", strategy_name(out->strategy), "pass",
-                     out->report.pass, "checks", checks, "invalid_indices", (json_int_t)out->invalid, "arena_bytes",
-                     (json_int_t)out->arena_bytes, "step_us", out->step_us, "replay_us", out->replay_us);
+                     out->report.pass, "checks", checks, "invalid_indices", (json_int_t)out->invalid,
+                     "arena_bytes", (json_int_t)out->arena_bytes, "step_us", out->step_us, "replay_us",
+                     out->replay_us);
 }
 
-static void print_json(const options *o, const stepfile *step, const place *where, const outcome *outcomes, int count) {
+static void print_json(const options *o, const stepfile *step, const place *where, const outcome *outcomes,
+                       int count) {
     char device[256];
     json_t *list = json_array();
     for (int i = 0; i < count; i++) json_array_append_new(list, json_outcome(&outcomes[i]));
-    json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:i, s:i, s:o}", "schema", 1, "command", "run", "file", o->file, "device",
-                             place_describe(where, device), "rows", (int)step->rows, "heads", (int)step->heads, "results",
-                             list);
+    json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:i, s:i, s:o}", "schema", 1, "command", "run", "file",
+                             o->file, "device", place_describe(where, device), "rows", (int)step->rows,
+                             "heads", (int)step->heads, "results", list);
     if (root == NULL) return; /* a file name that is not UTF-8 */
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     putchar('\n');
@@ -338,7 +360,8 @@ static void print_json(const options *o, const stepfile *step, const place *wher
 
 /* ---- the command ---- */
 
-static int run_strategy(const options *o, place *where, const stepfile *step, const mlar_config *shared, outcome *out) {
+static int run_strategy(const options *o, place *where, const stepfile *step, const mlar_config *shared,
+                        outcome *out) {
     mlar_config config = *shared;
     config.strategy = out->strategy;
     session s;

@@ -62,15 +62,16 @@ const char *place_describe(const place *p, char text[256]) {
     if (p->device == NULL)
         snprintf(text, 256, "cpu");
     else
-        snprintf(text, 256, "%s (%s, runtime %d, %s)", p->info.profile.arch, p->info.name, (int)p->info.runtime_version,
-                 p->info.runtime);
+        snprintf(text, 256, "%s (%s, runtime %d, %s)", p->info.profile.arch, p->info.name,
+                 (int)p->info.runtime_version, p->info.runtime);
     return text;
 }
 
 void *place_allocate(place *p, uint64_t bytes) {
     void *address = NULL;
     uint64_t rounded = (bytes + 63) / 64 * 64 + 64;
-    if (p->device != NULL) return mlar_device_allocate(p->device, rounded, &address, NULL) == MLAR_OK ? address : NULL;
+    if (p->device != NULL)
+        return mlar_device_allocate(p->device, rounded, &address, NULL) == MLAR_OK ? address : NULL;
     address = aligned_alloc(64, (size_t)rounded);
     if (address != NULL) memset(address, 0, (size_t)rounded);
     return address;
@@ -127,7 +128,8 @@ int session_open(session *s, place *where, const mlar_config *config) {
     if (status == MLAR_OK) status = open_arena(s, &diag);
     if (status != MLAR_OK) return unusable_diag(&diag, status);
     uint64_t align = s->memory.host_align_bytes;
-    s->host_block = aligned_alloc((size_t)align, (size_t)((s->memory.host_bytes + align - 1) / align * align));
+    s->host_block =
+        aligned_alloc((size_t)align, (size_t)((s->memory.host_bytes + align - 1) / align * align));
     status = s->host_block == NULL ? MLAR_ERROR_OUT_OF_MEMORY
                                    : mlar_engine_init(&s->config, where->device, &s->arena, s->host_block,
                                                       s->memory.host_bytes, &s->engine, &diag);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * session.h: an engine with the memory it asked for, on the CPU or a GPU, and copies of host tensors where it can
- * read them. */
+ * session.h: an engine with the memory it asked for, on the CPU or a GPU, and copies of host tensors where it
+ * can read them. */
 #ifndef MLARENA_TOOL_SESSION_H
 #define MLARENA_TOOL_SESSION_H
 
@@ -14,7 +14,7 @@ typedef struct place {
     mlar_device *device; /* NULL: the CPU */
     void *memory;        /* what the device lives in */
     mlar_device_info info;
-    char reason[256];    /* auto: why no GPU was taken */
+    char reason[256]; /* auto: why no GPU was taken */
 } place;
 
 /* By --device, --ordinal and --runtime-check. 0, or EXIT_UNUSABLE after one line. */
@@ -32,12 +32,13 @@ typedef struct session {
     void *host_block;
 } session;
 
-/* Query, arena, init. config.device is set to the place's. 0, or EXIT_UNUSABLE after one line; then nothing is open. */
+/* Query, arena, init. config.device is set to the place's. 0, or EXIT_UNUSABLE after one line; then nothing
+ * is open. */
 int session_open(session *s, place *where, const mlar_config *config);
 void session_close(session *s);
 
-/* A copy of host bytes that the engine can read, or zeroed memory it can write (host NULL). On the CPU a host pointer
- * is its own copy. NULL if there is no memory. */
+/* A copy of host bytes that the engine can read, or zeroed memory it can write (host NULL). On the CPU a host
+ * pointer is its own copy. NULL if there is no memory. */
 void *place_upload(place *p, const void *host, uint64_t bytes);
 void *place_allocate(place *p, uint64_t bytes);
 void place_free(place *p, void *address, const void *host);

@@ -34,26 +34,29 @@ static uint16_t to_bf16(float x) {
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
-/* One block of encoded tokens, repeated with its fp8 bytes turned by the block's number: encoding every token of a
- * 320 MiB pool would take longer than the benchmark. */
+/* One block of encoded tokens, repeated with its fp8 bytes turned by the block's number: encoding every token
+ * of a 320 MiB pool would take longer than the benchmark. */
 static int fill_cache(workload *w, int s, const mlar_scope_config *scope) {
     uint64_t record, scales, state = 7 + (uint64_t)s;
     float values[640];
     w->host_cache[s] = malloc(w->cache_bytes[s]);
-    if (w->host_cache[s] == NULL) return unusable("no memory for a cache of %llu bytes", (unsigned long long)w->cache_bytes[s]);
+    if (w->host_cache[s] == NULL)
+        return unusable("no memory for a cache of %llu bytes", (unsigned long long)w->cache_bytes[s]);
     uint8_t *first = w->host_cache[s];
     memset(first, 0, w->stride[s]);
     for (int t = 0; t < BLOCK; t++) {
         for (int d = 0; d < w->config.nope + w->config.rope; d++) values[d] = normal(&state);
-        (void)mlar_kv_token_offsets(scope->layout, w->config.nope, w->config.rope, BLOCK, t, &record, &scales);
-        (void)mlar_kv_encode_f32(scope->layout, scope->fp8, w->config.nope, w->config.rope, values, first + record,
-                                 first + scales);
+        (void)mlar_kv_token_offsets(scope->layout, w->config.nope, w->config.rope, BLOCK, t, &record,
+                                    &scales);
+        (void)mlar_kv_encode_f32(scope->layout, scope->fp8, w->config.nope, w->config.rope, values,
+                                 first + record, first + scales);
     }
     for (int64_t b = 1; b < w->num_blocks[s]; b++) {
         uint8_t *block = first + (uint64_t)b * w->stride[s];
         memcpy(block, first, w->stride[s]);
         for (int t = 0; t < BLOCK; t++) { /* another sign pattern in every block */
-            (void)mlar_kv_token_offsets(scope->layout, w->config.nope, w->config.rope, BLOCK, t, &record, &scales);
+            (void)mlar_kv_token_offsets(scope->layout, w->config.nope, w->config.rope, BLOCK, t, &record,
+                                        &scales);
             uint64_t sign = next(&state) & 0x8080808080808080u;
             for (int d = 0; scope->layout != MLAR_LAYOUT_BF16 && d + 8 <= w->config.nope; d += 8) {
                 uint64_t word;
@@ -90,7 +93,8 @@ static int fill_set(workload *w, int i, const mlar_kind_config *kind) {
     return failed ? unusable("no memory for inputs on the device") : 0;
 }
 
-int workload_open(workload *w, place *where, const mlar_config *config, int32_t kind, int32_t rows, int32_t queries) {
+int workload_open(workload *w, place *where, const mlar_config *config, int32_t kind, int32_t rows,
+                  int32_t queries) {
     memset(w, 0, sizeof *w);
     w->where = where;
     w->config = *config;
@@ -105,7 +109,8 @@ int workload_open(workload *w, place *where, const mlar_config *config, int32_t 
     int failed = 0;
     for (int s = 0; s < k->scope_count && !failed; s++) {
         uint64_t record = 0;
-        (void)mlar_kv_block_stride_padded(k->scope[s].layout, config->nope, config->rope, BLOCK, &w->stride[s]);
+        (void)mlar_kv_block_stride_padded(k->scope[s].layout, config->nope, config->rope, BLOCK,
+                                          &w->stride[s]);
         (void)mlar_kv_record_bytes(k->scope[s].layout, config->nope, config->rope, &record);
         if (k->scope[s].layout == MLAR_LAYOUT_DSV4) record += 8;
         uint64_t keys = (uint64_t)rows * (uint64_t)k->scope[s].width;

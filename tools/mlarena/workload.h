@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * workload.h: synthetic decode steps for the benchmark: a shared pool of realistic cache bytes larger than caches, and
- * several sets of queries and random index lists over it, so that a timed call never finds its inputs warm. */
+ * workload.h: synthetic decode steps for the benchmark: a shared pool of realistic cache bytes larger than
+ * caches, and several sets of queries and random index lists over it, so that a timed call never finds its
+ * inputs warm. */
 #ifndef MLARENA_TOOL_WORKLOAD_H
 #define MLARENA_TOOL_WORKLOAD_H
 
@@ -25,9 +26,11 @@ typedef struct workload {
 } workload;
 
 /* 0 or EXIT_UNUSABLE; closed on failure. */
-int workload_open(workload *w, place *where, const mlar_config *config, int32_t kind, int32_t rows, int32_t queries);
+int workload_open(workload *w, place *where, const mlar_config *config, int32_t kind, int32_t rows,
+                  int32_t queries);
 void workload_close(workload *w);
-/* Bindings of set i where the engine can read them; on_host: where the CPU can. `out` is left to the caller then. */
+/* Bindings of set i where the engine can read them; on_host: where the CPU can. `out` is left to the caller
+ * then. */
 void workload_bind(const workload *w, int i, int on_host, mlar_bindings *b);
 
 #endif
