@@ -358,32 +358,61 @@ mlar_status mlar_bindings_resolve(const mlar_dims *dims, int32_t kind, const mla
     return check_outputs(layer, &q, &out, &lse, arena, arena_bytes, capacity_rows, diag);
 }
 
+static mlar_status check_same(mlar_diag *diag, const char *field, int64_t from, int64_t to) {
+    return from == to ? MLAR_OK : wrong(diag, field, to, from, "captured with");
+}
+
+static mlar_status same_scope(int s, const mlar_scope_params *from, const mlar_scope_params *to,
+                              mlar_diag *diag) {
+    const struct {
+        const char *list, *member;
+        int64_t from, to;
+    } fixed[] = {
+        {"cache", "block_size", from->block_size, to->block_size},
+        {"cache", "block_stride_bytes", (int64_t)from->block_stride_bytes, (int64_t)to->block_stride_bytes},
+        {"list", "form", from->list_form, to->list_form},
+        {"list", "row_stride", from->index_row_stride, to->index_row_stride},
+        {"list", "rows_per_len", from->rows_per_len, to->rows_per_len},
+    };
+    char field[48];
+    mlar_status status = MLAR_OK;
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed && status == MLAR_OK; i++) {
+        snprintf(field, sizeof field, "%s[%d].%s", fixed[i].list, s, fixed[i].member);
+        status = check_same(diag, field, fixed[i].from, fixed[i].to);
+    }
+    if (status != MLAR_OK || !from->wide || to->wide) return status;
+    /* the captured kernel may load 16 bytes at a time */
+    snprintf(field, sizeof field, "cache[%d].base", s);
+    return mlar_fail(diag, MLAR_ERROR_BINDING, field, (int64_t)((uintptr_t)to->cache % 16), 16,
+                     "%s: captured at a multiple of 16, and so it must stay", field);
+}
+
 mlar_status mlar_bindings_same_shape(const mlar_layer_params *from, const mlar_layer_params *to,
                                      mlar_diag *diag) {
-#define SAME(member)                                                                                         \
-    if (from->member != to->member)                                                                          \
-        return mlar_fail(diag, MLAR_ERROR_BINDING, #member, (int64_t)to->member, (int64_t)from->member,      \
-                         #member ": %lld given, captured with %lld", (long long)to->member,                  \
-                         (long long)from->member);
-    SAME(q_row_stride)
-    SAME(q_head_stride)
-    SAME(out_row_stride)
-    SAME(out_head_stride)
-    SAME(lse_row_stride)
-    SAME(lse_head_stride)
-    SAME(out_f32)
-    SAME(tail_zero)
-    for (int s = 0; s < from->scope_count; s++) {
-        SAME(scope[s].block_size)
-        SAME(scope[s].block_stride_bytes)
-        SAME(scope[s].index_row_stride)
-        SAME(scope[s].rows_per_len)
-        SAME(scope[s].list_form)
-    }
-#undef SAME
-    if ((from->lse == NULL) != (to->lse == NULL) || (from->sink == NULL) != (to->sink == NULL))
-        return mlar_fail(diag, MLAR_ERROR_BINDING,
-                         (from->lse == NULL) != (to->lse == NULL) ? "lse" : "attn_sink", 0, 0,
-                         "lse and attn_sink stay present or absent as captured");
+    const struct {
+        const char *field;
+        int64_t from, to;
+    } fixed[] = {
+        {"q_row_stride", from->q_row_stride, to->q_row_stride},
+        {"q_head_stride", from->q_head_stride, to->q_head_stride},
+        {"out_row_stride", from->out_row_stride, to->out_row_stride},
+        {"out_head_stride", from->out_head_stride, to->out_head_stride},
+        {"lse_row_stride", from->lse_row_stride, to->lse_row_stride},
+        {"lse_head_stride", from->lse_head_stride, to->lse_head_stride},
+        {"out_type", from->out_f32 ? MLAR_OUT_F32 : MLAR_OUT_BF16,
+         to->out_f32 ? MLAR_OUT_F32 : MLAR_OUT_BF16},
+        {"tail", from->tail_zero ? MLAR_TAIL_ZERO : MLAR_TAIL_UNTOUCHED,
+         to->tail_zero ? MLAR_TAIL_ZERO : MLAR_TAIL_UNTOUCHED},
+    };
+    mlar_status status = MLAR_OK;
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed && status == MLAR_OK; i++)
+        status = check_same(diag, fixed[i].field, fixed[i].from, fixed[i].to);
+    for (int s = 0; s < from->scope_count && status == MLAR_OK; s++)
+        status = same_scope(s, &from->scope[s], &to->scope[s], diag);
+    if (status != MLAR_OK) return status;
+    int lse = (from->lse == NULL) != (to->lse == NULL), sink = (from->sink == NULL) != (to->sink == NULL);
+    if (lse || sink)
+        return mlar_fail(diag, MLAR_ERROR_BINDING, lse ? "lse" : "attn_sink", 0, 0,
+                         "%s: stays present or absent as captured", lse ? "lse" : "attn_sink");
     return MLAR_OK;
 }

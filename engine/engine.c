@@ -54,6 +54,7 @@ mlar_layer_params *mlar_layer_block(const mlar_engine *engine, int32_t layer) {
 }
 
 mlar_status mlar_engine_usable(const mlar_engine *engine) {
+    if (engine->backend == NULL) return MLAR_ERROR_STATE; /* after deinit, while the host keeps the block */
     if (engine->lost != MLAR_OK) return engine->lost;
     return engine->backend->ready(engine->backend_state);
 }
@@ -123,16 +124,17 @@ mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mla
                          layout.dims.config.device.arch, device == NULL ? "" : "not ");
     if ((status = check_memory(&layout, host_memory, host_bytes, diag)) != MLAR_OK) return status;
     mlar_engine *engine = host_memory;
+    /* Held before the block is written: it may be the block of the engine that holds the arena already. */
+    if ((status = mlar_arena_hold(mlar_arena_core_of(arena), engine, &layout.plan, diag)) != MLAR_OK) return status;
     memset(engine, 0, sizeof *engine);
     engine->layout = layout;
     engine->backend = mlar_backend_of(layout.dims.config.device.device);
     engine->arena = mlar_arena_core_of(arena);
+    engine->arena->plan = &engine->layout.plan; /* where it stays */
     engine->host_bytes = layout.host_bytes;
     mlar_checked check = {0};
     (void)lay_out(engine, engine->backend, &engine->layout.dims, &check);
     forget_programs(engine);
-    status = mlar_arena_hold(engine->arena, engine, &engine->layout.plan, diag);
-    if (status != MLAR_OK) return status;
     status = engine->backend->init(engine->backend_state, &engine->layout, engine->arena, device, diag);
     if (status != MLAR_OK) {
         (void)mlar_arena_drop(engine->arena, engine, NULL);
@@ -148,7 +150,8 @@ mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mla
 }
 
 mlar_status mlar_engine_deinit(mlar_engine *engine) {
-    if (engine == NULL || engine->backend == NULL) return MLAR_ERROR_ARGUMENT;
+    if (engine == NULL) return MLAR_ERROR_ARGUMENT;
+    if (engine->backend == NULL) return MLAR_ERROR_STATE;
     if (engine->lost == MLAR_OK && engine->backend->capturing(engine->backend_state, NULL))
         return MLAR_ERROR_CAPTURING;
     for (int32_t i = 0; i < engine->program_count; i++)

@@ -113,6 +113,7 @@ mlar_status mlar_engine_buffer(mlar_engine *engine, int32_t kind, const char *na
         if (strcmp(mlar_buffers[id].name, name) != 0) continue;
         if ((mlar_buffers[id].class == MLAR_CLASS_ENGINE) != (kind == -1)) return MLAR_ERROR_ARGUMENT;
         int32_t index = engine->layout.index[id][kind < 0 ? 0 : kind];
+        mlar_arena_expose(engine->arena); /* sanitizers: the host may look until the next stage begins */
         *address = index < 0 ? NULL : mlar_arena_pointer(engine->arena, index);
         *bytes = index < 0 ? 0 : engine->layout.plan.requests[index].bytes;
         return MLAR_OK;

@@ -68,15 +68,19 @@ mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bi
     if (status != MLAR_OK) return status;
     mlar_step_params step;
     if (given != NULL && (status = read_step(given, max_rows, &step, diag)) != MLAR_OK) return status;
+    if (!engine->layout.dims.balanced) return MLAR_OK;
     if (given == NULL && !engine->step_written)
         return mlar_fail(diag, MLAR_ERROR_STATE, "step", 0, 0, "step: none was begun with mlar_engine_step");
     if (given == NULL && engine->layout.dims.config.update_route == MLAR_UPDATE_NODE_PARAMS)
         step = engine->step;
     int by_block = given == NULL && engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK;
     mlar_carriers carriers = {.layer = &lists, .step = by_block ? NULL : &step};
+    engine->prepared[kind] = 0;
     if ((status = mlar_sequence_prepare(engine, kind, &carriers, stream, diag)) != MLAR_OK) return status;
     /* A schedule made for an enqueue's own step is not the replays' step's. */
     engine->prepared_serial[kind] = given == NULL ? engine->step_serial : 0;
+    engine->prepared_step[kind] = given == NULL ? engine->step : step;
+    engine->prepared[kind] = 1;
     return MLAR_OK;
 }
 
@@ -98,6 +102,11 @@ mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t ki
     if ((status = read_step(given, capacity_rows, &step, diag)) != MLAR_OK) return status;
     status = mlar_engine_resolve(engine, use, kind, bindings, capacity_rows, &layer, diag);
     if (status != MLAR_OK) return status;
+    if (engine->layout.dims.balanced &&
+        (!engine->prepared[kind] || memcmp(&engine->prepared_step[kind], &step, sizeof step) != 0))
+        return mlar_fail(diag, MLAR_ERROR_STATE, "prepare", engine->prepared_step[kind].rows, step.rows,
+                         "prepare: policy balanced needs one for this step (%d rows) and kind first",
+                         (int)step.rows);
     mlar_carriers carriers = {.layer = &layer, .step = &step};
     mlar_guarding_before(engine, kind);
     if ((status = mlar_sequence_issue(engine, kind, &carriers, capacity_rows, stream, diag)) != MLAR_OK)
@@ -117,5 +126,6 @@ mlar_status mlar_engine_invalidate(mlar_engine *engine, void *stream) {
     engine->step_written = 0;
     for (int32_t i = 0; i < engine->layer_count; i++) engine->layers[i].written = 0;
     memset(engine->prepared_serial, 0, sizeof engine->prepared_serial);
+    memset(engine->prepared, 0, sizeof engine->prepared);
     return MLAR_OK;
 }

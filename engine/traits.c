@@ -5,6 +5,7 @@
 
 #include "arena/fail.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/gpu/launch.h"
 
 static void cpu_traits(const mlar_config *config, mlar_traits *traits) {
     /* A worker converts each key once and serves every head with it. */
@@ -21,6 +22,9 @@ mlar_status mlar_traits_of(const mlar_config *config, mlar_traits *traits, mlar_
         cpu_traits(config, traits);
         return MLAR_OK;
     }
+    if (mlar_gpu_traits(config->device.arch, config->heads, &traits->heads_per_group_min,
+                        &traits->heads_per_group_max))
+        return MLAR_OK;
     return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device.arch", 0, 0,
                      "device.arch: no kernels for '%s' (gfx90a, gfx942, gfx950, gfx1100, sm_90)",
                      config->device.arch);

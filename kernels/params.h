@@ -95,7 +95,7 @@ typedef struct mlar_schedule_head {
 
 typedef struct mlar_schedule_cut { /* worker w does [cut[w], cut[w + 1]) in (row, tile) order */
     int32_t row;                   /* absolute row */
-    int32_t tile;                  /* tile inside that row */
+    int32_t tile;                  /* tile inside that row, before it is lowered to the granule */
 } mlar_schedule_cut;
 
 typedef struct mlar_schedule_row {

@@ -182,7 +182,17 @@ MLAR_FN int32_t mlar_heads_per_group(const mlar_shape *shape, int64_t total_tile
  * The tiles of a row tile's live rows stand in (row, tile) order, `total` of them. Cut w of 0 .. workers is
  * at position w * total / workers, which falls on some tile x of some row; the cut that counts is x lowered
  * to a multiple of the granule. Stored is x as it fell: with it the row's first position is known, and from
- * that every part's number follows without looking at other cuts. */
+ * that every part's number follows without looking at other cuts.
+ *
+ * The granule is the shape's, or a worker's fair share where that is more: a cut nearer to a row's begin than
+ * one share spares no worker anything, and costs a part to be written, read and merged. (128 rows of 10 tiles
+ * on 132 units: nearly every row would be cut in two; so none is.) Cuts therefore never lie further apart than
+ * a granule, and every multiple of it that a cut passes begins a part. */
+
+MLAR_FN int32_t mlar_granule_now(int64_t total, int32_t workers, int32_t granule) {
+    int64_t share = (total + workers - 1) / workers;
+    return share > granule ? (int32_t)share : granule;
+}
 
 MLAR_FN int32_t mlar_balanced_workers(const mlar_shape *shape, int32_t heads_per_group, int64_t total) {
     int64_t workers = mlar_max_i32(1, shape->workers / mlar_head_groups(shape, heads_per_group));
@@ -198,12 +208,9 @@ MLAR_FN int32_t mlar_cut_from(int64_t total, int32_t workers, int64_t position) 
     return (int32_t)((position * workers + total - 1) / total);
 }
 
-/* Which part of its row begins at cut `cut`, which fell on tile `fell_on` of the row. Where cuts lie at least
- * a granule apart, each makes a part; where they lie closer, each multiple of the granule is hit. */
-MLAR_FN int32_t mlar_cut_part(int64_t total, int32_t workers, int32_t granule, int32_t cut, int32_t fell_on) {
-    int64_t row_position = mlar_cut_position(total, workers, cut) - fell_on;
-    if ((int64_t)workers * granule >= total) return fell_on / granule;
-    return cut + 1 - mlar_cut_from(total, workers, row_position + granule);
+/* Which part of its row begins at a cut that fell on tile `fell_on` of the row. */
+MLAR_FN int32_t mlar_cut_part(int64_t total, int32_t workers, int32_t granule, int32_t fell_on) {
+    return fell_on / mlar_granule_now(total, workers, granule);
 }
 
 /* How many parts a row of `tiles` tiles has whose first tile stands at `row_position`. */
@@ -212,7 +219,7 @@ MLAR_FN int32_t mlar_balanced_parts(int64_t total, int32_t workers, int32_t gran
     int32_t last =
         mlar_cut_from(total, workers, row_position + tiles) - 1; /* last cut before the row's end */
     int64_t fell_on = mlar_cut_position(total, workers, last) - row_position;
-    return fell_on < 0 ? 1 : 1 + mlar_cut_part(total, workers, granule, last, (int32_t)fell_on);
+    return fell_on < 0 ? 1 : 1 + mlar_cut_part(total, workers, granule, (int32_t)fell_on);
 }
 
 /* Workspace slots that a row tile of `rows` rows can need, each of at most max_tiles tiles: what the engine
@@ -340,14 +347,21 @@ MLAR_FN mlar_span mlar_worker_span(const mlar_stage_args *args, const mlar_layer
     } else {
         const mlar_schedule_head *head = mlar_schedule_head_of(args, args->row_begin);
         const mlar_schedule_cut *cut = mlar_schedule_cuts_of(args, args->row_begin) + worker;
+        const int32_t granule = mlar_granule_now(head->total_tiles, head->workers, shape->cut_granule);
+        const int32_t rows_end = args->row_begin + args->row_count;
         span.row = cut[0].row;
-        span.tile = cut[0].tile - cut[0].tile % shape->cut_granule;
+        span.tile = cut[0].tile - cut[0].tile % granule;
         span.end_row = cut[1].row;
-        span.end_tile = cut[1].tile - cut[1].tile % shape->cut_granule;
-        span.slot = span.tile == 0 ? 0
-                                   : args->schedule_rows[span.row].first_slot +
-                                         mlar_cut_part(head->total_tiles, head->workers, shape->cut_granule,
-                                                       worker, cut[0].tile);
+        span.end_tile = cut[1].tile - cut[1].tile % granule;
+        /* prepare served max_rows; a program's capacity may be less than a row count read on the device */
+        if (span.end_row >= rows_end) {
+            span.end_row = rows_end;
+            span.end_tile = 0;
+        }
+        span.slot = span.tile == 0 || span.row >= rows_end
+                        ? 0
+                        : args->schedule_rows[span.row].first_slot +
+                              mlar_cut_part(head->total_tiles, head->workers, shape->cut_granule, cut[0].tile);
     }
     return span;
 }

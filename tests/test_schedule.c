@@ -98,6 +98,13 @@ typedef struct ledger {
     int32_t slot_heads[MAX_SLOTS];
 } ledger;
 
+/* What the cuts of a row tile are multiples of: the shape's granule, or a worker's share of the tiles. */
+static int32_t granule_of(const plan *p) {
+    const mlar_schedule_head *head = mlar_schedule_head_of(&p->args, p->args.row_begin);
+    const int32_t share = (head->total_tiles + head->workers - 1) / head->workers;
+    return mlar_max_i32(share, p->args.shape.cut_granule);
+}
+
 static void walk_units(plan *p, ledger *book) {
     mlar_stage_args *args = &p->args;
     const int64_t units = mlar_attend_units(args, p->live);
@@ -115,7 +122,7 @@ static void walk_units(plan *p, ledger *book) {
                         part.row < p->live);
             assert_true(part.tile_begin < part.tile_end && part.tile_end <= tiles);
             assert_true((part.slot < 0) == (part.tile_begin == 0 && part.tile_end == tiles));
-            if (args->shape.splits == 0) assert_int_equal(part.tile_begin % args->shape.cut_granule, 0);
+            if (args->shape.splits == 0) assert_int_equal(part.tile_begin % granule_of(p), 0);
             for (int32_t t = part.tile_begin; t < part.tile_end; ++t) book->done[part.row][t] += heads;
             if (part.slot >= 0) {
                 assert_true(part.slot < MAX_SLOTS);
@@ -206,7 +213,7 @@ static void cuts_are_even(void **state) {
             const mlar_span span = mlar_worker_span(args, &args->layer, w);
             int64_t position = span.tile;
             for (int32_t row = 0; row < span.row; ++row) position += tiles_of_row(p, row);
-            assert_true(position <= ideal && position > ideal - args->shape.cut_granule);
+            assert_true(position <= ideal && position > ideal - granule_of(p));
         }
         free(p);
     }

@@ -41,6 +41,7 @@
  *   strides, block size, list form, rows_per_len   -        fixed      same     -
  *   out type, tail, presence of sink and lse       -        fixed      same     -
  *   capacity (rows a program can take)             -        fixed      same     -
+ *   cache bases at a multiple of 16                -        fixed      same     -
  *   q, out, lse, sink, cache, list addresses       -        set        set      -
  *   num_blocks, scale                              -        set        set      -
  *   rows (by value, or an address of one)          -        -          -        set
@@ -437,7 +438,8 @@ MLAR_API mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, cons
 MLAR_API mlar_status mlar_program_replay(mlar_program *program, void *stream);
 
 /* Launch the sequence once without a program, bindings travelling as kernel arguments: launches only, so
- * `stream` may be under capture. capacity_rows fixes the grids; no host pointer is kept. */
+ * `stream` may be under capture. capacity_rows fixes the grids; no host pointer is kept.
+ * MLAR_ERROR_STATE: by policy balanced, the kind's last prepare was for another step, or there was none. */
 MLAR_API mlar_status mlar_engine_enqueue(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          int32_t capacity_rows, const mlar_step *step, void *stream,
                                          mlar_diag *diag);

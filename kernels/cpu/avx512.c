@@ -5,6 +5,7 @@
 
 #define TILE_PACK 1
 #include "kernels/cpu/tile_math.h"
+#include "kernels/cpu/tile_queries.h"
 #include "kernels/cpu/tile_convert.h"
 #include "kernels/cpu/tile_simd.h"
 

@@ -7,6 +7,7 @@
 #define TILE_PACK       2
 #define TILE_VALUE_KEYS 2
 #include "kernels/cpu/tile_math.h"
+#include "kernels/cpu/tile_queries.h"
 #include "kernels/cpu/tile_convert.h"
 #include "kernels/cpu/tile_simd.h"
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tile_convert.h: cached tokens -> the key tile of tile_math.h (NaN as 0), and -> rows of the gather buffer (NaN
- * kept). Conversion is exact: SPEC section 3 bit for bit, but that the key tile may take subnormals as zero.
+ * tile_convert.h: cached tokens -> the key tile of tile_math.h (NaN as 0), and -> rows of the gather buffer
+ * (NaN kept). Conversion is exact: SPEC section 3 bit for bit, but that the key tile may take subnormals as
+ * zero.
  *
- * fp8 goes through f16, which holds every e4m3 value, to f32 and is multiplied by its scale there. The product
- * has few enough digits to be exact, or is rounded once where the scale is no power of two, as long as it is a
- * normal number: scales outside 2^-116 .. 2^119 take the integer path of numeric.h. Included after tile_math.h.
- * The file must not know which tokens count, or what becomes of the keys. */
+ * fp8 goes through f16, which holds every e4m3 value, to f32 and is multiplied by its scale there. The
+ * product has few enough digits to be exact, or is rounded once where the scale is no power of two, as long
+ * as it is a normal number: scales outside 2^-116 .. 2^119 take the integer path of numeric.h. Included after
+ * tile_math.h. The file must not know which tokens count, or what becomes of the keys. */
 #ifndef MLAR_KERNELS_CPU_TILE_CONVERT_H
 #define MLAR_KERNELS_CPU_TILE_CONVERT_H
 
@@ -15,12 +16,12 @@
 
 /* Where the elements of a token stand in its record, and what they are. */
 typedef struct tile_format {
-    ptrdiff_t bf16_at;    /* element d, if it is a bf16, stands at record + bf16_at + 2 * d ... */
-    int32_t fp8_columns;  /* ... and if it is below this, it is an fp8 at record + d */
-    int32_t columns;      /* d_qk */
-    int32_t value_columns; /* d_v: values are the first of the key's elements */
-    int32_t scale_is_f32; /* one f32 for each 128 fp8, else one e8m0 for each 64 */
-    int32_t fp8;          /* MLAR_FP8_* */
+    ptrdiff_t bf16_at;      /* element d, if it is a bf16, stands at record + bf16_at + 2 * d ... */
+    int32_t fp8_columns;    /* ... and if it is below this, it is an fp8 at record + d */
+    int32_t columns;        /* d_qk */
+    int32_t value_columns;  /* d_v: values are the first of the key's elements */
+    int32_t scale_is_f32;   /* one f32 for each 128 fp8, else one e8m0 for each 64 */
+    int32_t fp8;            /* MLAR_FP8_* */
     uint8_t nan_or, nan_is; /* an fp8 byte is NaN if (byte | nan_or) == nan_is */
 } tile_format;
 
@@ -50,20 +51,9 @@ typedef struct tile_tokens {
     const uint8_t *scales[MLAR_KEY_TILE];
 } tile_tokens;
 
-/* Asks for the cache lines of a token's record, the part from from/of to to/of. */
-VFN void tile_prefetch_record(const tile_format *format, const uint8_t *record, int32_t from, int32_t to, int32_t of) {
-    const ptrdiff_t last = format->bf16_at + 2 * format->columns - 1;
-    const ptrdiff_t lines = last / 64 + 2; /* a record that begins inside a line reaches into one more */
-    for (ptrdiff_t line = lines * from / of; line < lines * to / of; ++line)
-        __builtin_prefetch(record + (line * 64 < last ? line * 64 : last), 0, 2);
-}
-
-/* The same for all tokens of a tile. Inline, for gcc drops a call whose only effect is a prefetch. */
-VFN void tile_prefetch(const tile_tokens *tokens, int32_t from, int32_t to, int32_t of) {
-    for (int32_t i = 0; i < tokens->count; ++i) {
-        if (from == 0 && tokens->format.fp8_columns) __builtin_prefetch(tokens->scales[i], 0, 2);
-        tile_prefetch_record(&tokens->format, tokens->record[i], from, to < of ? to : of, of);
-    }
+/* How far a token's record reaches. */
+VFN int32_t tile_record_bytes(const tile_format *format) {
+    return (int32_t)format->bf16_at + 2 * format->columns;
 }
 
 VFN uint32_t tile_scale_bits(const tile_format *format, const uint8_t *scales, int32_t column) {
@@ -73,7 +63,8 @@ VFN uint32_t tile_scale_bits(const tile_format *format, const uint8_t *scales, i
     return bits;
 }
 
-/* The scale as v_load_fp8() wants it, unless products may be subnormal or the scale is not a finite number. */
+/* The scale as v_load_fp8() wants it, unless products may be subnormal or the scale is not a finite number.
+ */
 VFN int32_t tile_fast_scale(const tile_format *format, uint32_t scale_bits, v_f32 *multiplier) {
     const uint32_t exponent = (scale_bits >> 23) & 255;
     const uint32_t more = format->fp8 == MLAR_FP8_E4M3FNUZ ? 7 : 8;
@@ -82,7 +73,8 @@ VFN int32_t tile_fast_scale(const tile_format *format, uint32_t scale_bits, v_f3
 }
 
 /* 64 fp8 under one scale, by the definition. NaN stays NaN. */
-static void tile_exact_panel(const tile_format *format, const uint8_t *from, uint32_t scale_bits, uint16_t *to) {
+static void tile_exact_panel(const tile_format *format, const uint8_t *from, uint32_t scale_bits,
+                             uint16_t *to) {
     for (int32_t i = 0; i < TILE_PANEL; ++i) to[i] = mlar_bf16_dequantise(from[i], format->fp8, scale_bits);
 }
 
@@ -137,7 +129,8 @@ static void tile_convert(const tile_tokens *tokens, float *keys, float *values) 
             const int32_t width = tile_panel_width(padded, column);
             float *to = keys + column * MLAR_KEY_TILE + key * width;
             if (column < format->fp8_columns)
-                tile_load_fp8(format, record + column, tile_scale_bits(format, tokens->scales[key], column), to);
+                tile_load_fp8(format, record + column, tile_scale_bits(format, tokens->scales[key], column),
+                              to);
             else
                 tile_load_bf16(record + format->bf16_at + 2 * column, format->columns - column, width, to);
         }
@@ -195,8 +188,8 @@ VFN void tile_store_keys(float *to, int32_t width, tile_half half) {
     _mm512_mask_storeu_epi16(to + 16, (__mmask32)(wanted >> 32), half.high);
 }
 
-/* Two tokens' elements side by side. Unpacking works inside 128 bits: exchanging the inner 64-bit pieces first
- * makes the columns come out in order. */
+/* Two tokens' elements side by side. Unpacking works inside 128 bits: exchanging the inner 64-bit pieces
+ * first makes the columns come out in order. */
 VFN void tile_store_values(float *to, int32_t width, __m512i first, __m512i second) {
     const __m512i order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
     const __m512i a = _mm512_permutexvar_epi64(order, first), b = _mm512_permutexvar_epi64(order, second);
@@ -229,14 +222,14 @@ static void tile_convert(const tile_tokens *tokens, float *keys, float *values) 
 /* ---- gather buffer ---- */
 
 /* One token -> bf16 [d_qk], bit for bit. */
-static void tile_decode(const tile_format *format, const uint8_t *record, const uint8_t *scales, uint16_t *to) {
+static void tile_decode(const tile_format *format, const uint8_t *record, const uint8_t *scales,
+                        uint16_t *to) {
     for (int32_t column = 0; column < format->fp8_columns; column += TILE_PANEL) {
         const uint8_t *from = record + column;
         const uint32_t scale_bits = tile_scale_bits(format, scales, column);
         v_f32 scale, low, high;
-        int32_t nans = 0;
-        for (int32_t i = 0; i < TILE_PANEL; ++i) nans |= (from[i] | format->nan_or) == format->nan_is;
-        if (nans || !tile_fast_scale(format, scale_bits, &scale)) {
+        if (!tile_fast_scale(format, scale_bits, &scale) ||
+            v_any_nan_fp8(from, format->nan_or, format->nan_is)) {
             tile_exact_panel(format, from, scale_bits, to + column);
             continue;
         }

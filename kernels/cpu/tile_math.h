@@ -2,8 +2,8 @@
  *
  * tile_math.h: the arithmetic of one key tile: register-blocked products and the online softmax.
  *
- * Included by a variant after vector_avx2.h or vector_avx512.h and after it has set TILE_PACK, the elements in
- * a 32-bit word of keys, queries and values: 1 (f32, multiplied by FMA) or 2 (bf16 pairs, multiplied by
+ * Included by a variant after vector_avx2.h or vector_avx512.h and after it has set TILE_PACK, the elements
+ * in a 32-bit word of keys, queries and values: 1 (f32, multiplied by FMA) or 2 (bf16 pairs, multiplied by
  * VDPBF16PS). The file knows no cache layout, no list, no row and no memory but what it is given.
  *
  * Everything wide is kept in panels of 64 columns, each panel contiguous, the last as wide as it must be (a
@@ -39,49 +39,78 @@ enum {
     TILE_MAX_LANES = (MLAR_MAX_HEADS + TILE_LANES - 1) / TILE_LANES * TILE_LANES,
 };
 
-VFN int32_t tile_padded(int32_t count) { return (count + TILE_LANES - 1) / TILE_LANES * TILE_LANES; }
+VFN int32_t tile_padded(int32_t count) {
+    return (count + TILE_LANES - 1) / TILE_LANES * TILE_LANES;
+}
 
 /* Width of the panel that begins at `column`; `padded` columns in all. */
 VFN int32_t tile_panel_width(int32_t padded, int32_t column) {
     return padded - column < TILE_PANEL ? padded - column : TILE_PANEL;
 }
 
+/* Memory that will be wanted next, fetched a few cache lines at a time between blocks of arithmetic: asked
+ * for all at once, it would keep the arithmetic from its own operands. */
+typedef struct tile_ahead {
+    const uint8_t *const *at; /* [count] */
+    int32_t count, bytes;     /* of each */
+    int32_t next, line;
+} tile_ahead;
+
+/* Inline, for gcc drops a call whose only effect is a prefetch. */
+VFN void tile_fetch(tile_ahead *ahead, int32_t lines) {
+    for (; lines > 0 && ahead->next < ahead->count; --lines) {
+        const int32_t offset = 64 * ahead->line++;
+        const int32_t last = offset >= ahead->bytes - 1; /* what begins inside a line ends in one more */
+        __builtin_prefetch(ahead->at[ahead->next] + (last ? ahead->bytes - 1 : offset), 0, 2);
+        if (last) {
+            ahead->line = 0;
+            ahead->next += 1;
+        }
+    }
+}
+
 /* What the tiles of one part work on; the wide pointers as laid out above. */
 typedef struct tile_state {
     float *keys, *values, *queries, *scores, *out;
-    float *max, *sum;                 /* [lanes]; the maximum begins at -FLT_MAX */
-    float moved[TILE_MAX_LANES];      /* by what this tile's maximum multiplies the sums so far */
-    float fraction[TILE_MAX_LANES];   /* score = product * fraction * 2^power */
-    float power[TILE_MAX_LANES];      /* PACK 2 only */
-    int32_t heads, lanes;             /* of the unit, and padded */
-    int32_t columns, value_columns;   /* d_qk and d_v, padded */
-    int32_t started;                  /* a tile has been added to out, which before holds nothing */
+    float *max, *sum;               /* [lanes]; the maximum begins at -FLT_MAX */
+    float moved[TILE_MAX_LANES];    /* by what this tile's maximum multiplies the sums so far */
+    float fraction[TILE_MAX_LANES]; /* score = product * fraction * 2^power */
+    float power[TILE_MAX_LANES];    /* PACK 2 only */
+    int32_t heads, lanes;           /* of the unit, and padded */
+    int32_t columns, value_columns; /* d_qk and d_v, padded */
+    int32_t started;                /* a tile has been added to out, which before holds nothing */
+    tile_ahead ahead;
 } tile_state;
 
 /* ---- products ----
  *
- * c[rows][width] = c * factor + a[rows][steps] * b[steps][width], where a's elements are words read one by one
- * from anywhere, b's rows are contiguous words, and c is f32. */
+ * c[rows][width] = c * factor + a[rows][steps] * b[steps][width], where a's elements are words read one by
+ * one from anywhere, b's rows are contiguous words, and c is f32. */
 
 enum tile_start { TILE_FROM_ZERO, TILE_ADD, TILE_RESCALE };
 
 typedef struct tile_product {
-    const float *a; /* words, whatever they hold */
-    const float *b; /* [steps][width] */
-    float *c;       /* [rows], c_row apart */
+    const float *a;      /* words, whatever they hold */
+    const float *b;      /* [steps][width] */
+    float *c;            /* [rows], c_row apart */
     const float *factor; /* [rows], TILE_RESCALE only */
     ptrdiff_t a_row, a_step, c_row;
     int32_t rows, steps, width;
     enum tile_start start;
+    tile_ahead *ahead;
 } tile_product;
 
 #if TILE_PACK == 1
-VFN v_f32 tile_multiply_add(v_f32 a, v_f32 b, v_f32 c) { return v_fma(a, b, c); }
+VFN v_f32 tile_multiply_add(v_f32 a, v_f32 b, v_f32 c) {
+    return v_fma(a, b, c);
+}
 #else
 VFN v_f32 tile_multiply_add(v_f32 a, v_f32 b, v_f32 c) {
     return _mm512_dpbf16_ps(c, (__m512bh)v_bits(b), (__m512bh)v_bits(a));
 }
 #endif
+
+enum { TILE_BLOCK_LINES = 4 }; /* fetched ahead after each block */
 
 /* One block of c, in registers from first to last. `planes` words of a, a_step apart, meet each row of b. */
 VFN void tile_block(const tile_product *x, int32_t row, int32_t column, const int planes, const int rows,
@@ -92,25 +121,35 @@ VFN void tile_block(const tile_product *x, int32_t row, int32_t column, const in
     v_f32 sum[12][4];
     TILE_UNROLL for (int r = 0; r < rows; ++r) {
         const v_f32 factor = v_set(x->start == TILE_RESCALE ? x->factor[row + r] : 1.0f);
-        TILE_UNROLL for (int v = 0; v < vectors; ++v)
-            sum[r][v] = x->start == TILE_FROM_ZERO ? v_zero() : v_mul(v_load(c + r * x->c_row + v * V_LANES), factor);
+        TILE_UNROLL for (int v = 0; v < vectors; ++v) {
+            const float *from = c + r * x->c_row + v * V_LANES;
+            sum[r][v] = x->start == TILE_FROM_ZERO ? v_zero() : v_mul(v_load(from), factor);
+        }
     }
     for (int32_t step = 0; step < x->steps; ++step, b += x->width) {
         v_f32 right[4];
-        TILE_UNROLL for (int v = 0; v < vectors; ++v) right[v] = v_load(b + v * V_LANES);
+        TILE_UNROLL for (int v = 0; v < vectors; ++v) {
+            right[v] = v_load(b + v * V_LANES);
+        }
         TILE_UNROLL for (int plane = 0; plane < planes; ++plane, a += x->a_step) {
             TILE_UNROLL for (int r = 0; r < rows; ++r) {
                 const v_f32 left = v_set(a[r * x->a_row]);
-                TILE_UNROLL for (int v = 0; v < vectors; ++v)
+                TILE_UNROLL for (int v = 0; v < vectors; ++v) {
                     sum[r][v] = tile_multiply_add(left, right[v], sum[r][v]);
+                }
             }
         }
     }
-    TILE_UNROLL for (int r = 0; r < rows; ++r)
-        TILE_UNROLL for (int v = 0; v < vectors; ++v) v_store(c + r * x->c_row + v * V_LANES, sum[r][v]);
+    TILE_UNROLL for (int r = 0; r < rows; ++r) {
+        TILE_UNROLL for (int v = 0; v < vectors; ++v) {
+            v_store(c + r * x->c_row + v * V_LANES, sum[r][v]);
+        }
+    }
+    tile_fetch(x->ahead, TILE_BLOCK_LINES);
 }
 
-VFN void tile_all_rows(const tile_product *x, int32_t column, const int planes, const int rows, const int vectors) {
+VFN void tile_all_rows(const tile_product *x, int32_t column, const int planes, const int rows,
+                       const int vectors) {
     int32_t row = 0;
     for (; row + rows <= x->rows; row += rows) tile_block(x, row, column, planes, rows, vectors);
     for (; row + 4 <= x->rows; row += 4) tile_block(x, row, column, planes, 4, vectors);
@@ -120,37 +159,48 @@ VFN void tile_all_rows(const tile_product *x, int32_t column, const int planes, 
 /* Blocks of 24 sums in 32 registers, or of 12 in 16: enough to hide the latency of the units. */
 VFN void tile_multiply(const tile_product *x, const int planes) {
     int32_t column = 0;
-#if defined(__AVX512F__)
-    for (; column + 64 <= x->width; column += 64) tile_all_rows(x, column, planes, 6, 4);
-    for (; column + 32 <= x->width; column += 32) tile_all_rows(x, column, planes, 12, 2);
-    for (; column < x->width; column += 16) tile_all_rows(x, column, planes, 12, 1);
-#else
-    for (; column < x->width; column += 16) tile_all_rows(x, column, planes, 6, 2);
-#endif
+    if (V_LANES == 16) {
+        for (; column + 64 <= x->width; column += 64) tile_all_rows(x, column, planes, 6, 4);
+        for (; column + 32 <= x->width; column += 32) tile_all_rows(x, column, planes, 12, 2);
+        for (; column < x->width; column += 16) tile_all_rows(x, column, planes, 12, 1);
+    } else {
+        for (; column < x->width; column += 16) tile_all_rows(x, column, planes, 6, 2);
+    }
+}
+
+/* Words of `head` and its neighbours in the panel of d that begins at `column`, step 0 of it; the next are
+ * *stride words away. */
+VFN float *tile_queries_at(const tile_state *state, int32_t column, int32_t head, int32_t *stride) {
+    const int32_t group = head / TILE_PANEL * TILE_PANEL, width = tile_panel_width(state->columns, column);
+    *stride = tile_panel_width(state->lanes, group);
+    return state->queries + (state->lanes * column + group * width) / TILE_PACK + head - group;
 }
 
 /* Products of the part's queries with `count` keys, in the panel of d that begins at `column`. */
-static void tile_scores_panel(const tile_state *state, int32_t count, int32_t column) {
+static void tile_scores_panel(tile_state *state, int32_t count, int32_t column) {
     const int32_t width = tile_panel_width(state->columns, column);
     for (int32_t head = 0; head < state->lanes; head += TILE_PANEL) {
+        int32_t heads;
+        const float *queries = tile_queries_at(state, column, head, &heads);
         const tile_product product = {
             .a = state->keys + column * MLAR_KEY_TILE / TILE_PACK,
             .a_row = width / TILE_PACK,
             .a_step = 1,
-            .b = state->queries + (state->lanes * column + head * width) / TILE_PACK,
+            .b = queries,
             .c = state->scores + head,
             .c_row = state->lanes,
             .rows = count,
             .steps = width / TILE_PACK,
-            .width = tile_panel_width(state->lanes, head),
+            .width = heads,
             .start = column ? TILE_ADD : TILE_FROM_ZERO,
+            .ahead = &state->ahead,
         };
         tile_multiply(&product, 1);
     }
 }
 
 /* out = out * moved + weights * values, in the panel that begins at `column`. */
-static void tile_accumulate_panel(const tile_state *state, int32_t count, int32_t column) {
+static void tile_accumulate_panel(tile_state *state, int32_t count, int32_t column) {
     const int32_t width = tile_panel_width(state->value_columns, column);
     const tile_product product = {
         .a = state->scores,
@@ -164,117 +214,15 @@ static void tile_accumulate_panel(const tile_state *state, int32_t count, int32_
         .steps = (count + TILE_PACK - 1) / TILE_PACK,
         .width = width,
         .start = state->started ? TILE_RESCALE : TILE_FROM_ZERO,
+        .ahead = &state->ahead,
     };
     tile_multiply(&product, TILE_PACK);
 }
 
-/* ---- queries ---- */
-
-/* Words of `head` and its neighbours in the panel of d that begins at `column`: step 0; steps are *stride apart. */
-VFN float *tile_queries_at(const tile_state *state, int32_t column, int32_t head, int32_t *stride) {
-    const int32_t group = head / TILE_PANEL * TILE_PANEL, width = tile_panel_width(state->columns, column);
-    *stride = tile_panel_width(state->lanes, group);
-    return state->queries + (state->lanes * column + group * width) / TILE_PACK + head - group;
-}
-
-/* V_LANES words of a row of `elements` bf16, from element `from` on; zeros past its end. */
-VFN v_u32 tile_query_words(const uint16_t *row, int32_t from, int32_t elements) {
-    uint16_t rest[2 * V_LANES] = {0};
-    if (from + 2 * V_LANES <= elements) return v_load_u32(row + from);
-    if (from < elements) memcpy(rest, row + from, (size_t)(elements - from) * sizeof *rest);
-    return v_load_u32(rest);
-}
-
-#if TILE_PACK == 1
-
-/* The scale goes into the queries, where no sum overflows that the scaled score does not; a scale above 1,
- * which could take the queries themselves out of range, comes after. */
-static void tile_scale_queries(tile_state *state, float scale) {
-    const int32_t before = scale >= -1.0f && scale <= 1.0f;
-    const v_f32 factor = v_set(before ? scale : 1.0f);
-    for (int32_t i = 0; i < state->lanes * state->columns; i += V_LANES)
-        v_store(state->queries + i, v_mul(v_load(state->queries + i), factor));
-    for (int32_t head = 0; head < state->lanes; ++head) state->fraction[head] = before ? 1.0f : scale;
-}
-
-VFN v_f32 tile_scaled(const tile_state *state, int32_t head, v_f32 product) {
-    return v_mul(product, v_load(state->fraction + head));
-}
-
-#else
-
-/* The units take subnormal operands as zero, and sums in f32 can overflow though the scaled score would not.
- * So each head's largest |q| is brought below 2^-10 by a power of two, which is exact (but for elements 2^116
- * times smaller) and leaves 640 products with bf16 no way to overflow; the power comes out with the scale. */
-static void tile_scale_queries(tile_state *state, float scale) {
-    const v_u32 upper = v_set_u32(0xffff0000u);
-    const v_f32 fraction = _mm512_getmant_ps(v_set(scale), _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_src);
-    const v_f32 scale_power = v_add(_mm512_getexp_ps(v_set(scale)), v_set(1.0f));
-    for (int32_t head = 0; head < state->lanes; head += V_LANES) {
-        v_u32 largest = v_set_u32(0x00800000); /* a head of zeros */
-        v_f32 power;
-        int32_t stride;
-        for (int32_t column = 0; column < state->columns; column += TILE_PANEL) {
-            const float *at = tile_queries_at(state, column, head, &stride);
-            for (int32_t i = 0; i < tile_panel_width(state->columns, column) / 2; ++i) {
-                const v_u32 words = v_load_u32(at + i * stride);
-                const v_u32 even = v_shift_left(v_and(words, v_set_u32(0x7fff)), 16);
-                const v_u32 odd = v_and(words, v_set_u32(0x7fff0000u));
-                largest = _mm512_max_epu32(largest, _mm512_max_epu32(even, odd));
-            }
-        }
-        largest = _mm512_min_epu32(largest, v_set_u32(0x7f7fffff)); /* infinity and NaN, which no power mends */
-        power = v_sub(v_set(-11.0f), _mm512_getexp_ps(v_from_bits(largest)));
-        for (int32_t column = 0; column < state->columns; column += TILE_PANEL) {
-            float *at = tile_queries_at(state, column, head, &stride);
-            for (int32_t i = 0; i < tile_panel_width(state->columns, column) / 2; ++i) {
-                const v_u32 words = v_load_u32(at + i * stride);
-                const v_f32 even = _mm512_scalef_ps(v_from_bits(v_shift_left(words, 16)), power);
-                const v_f32 odd = _mm512_scalef_ps(v_from_bits(v_and(words, upper)), power);
-                const v_u32 scaled = v_or(v_shift_right(v_bits(even), 16), v_and(v_bits(odd), upper));
-                v_store(at + i * stride, v_from_bits(scaled));
-            }
-        }
-        v_store(state->fraction + head, fraction);
-        v_store(state->power + head, v_sub(scale_power, power));
-    }
-}
-
-VFN v_f32 tile_scaled(const tile_state *state, int32_t head, v_f32 product) {
-    return _mm512_scalef_ps(v_mul(product, v_load(state->fraction + head)), v_load(state->power + head));
-}
-
-#endif
-
-/* bf16 q[state->heads][elements], q_stride apart -> transposed words; heads and elements padded with zeros. */
-static void tile_load_queries(tile_state *state, const uint16_t *q, int64_t q_stride, int32_t elements, float scale) {
-    for (int32_t head = 0; head < state->lanes; head += V_LANES) {
-        for (int32_t from = 0; from < state->columns; from += 2 * V_LANES) {
-            const int32_t column = from / TILE_PANEL * TILE_PANEL, rest = state->columns - from;
-            int32_t stride;
-            float *at = tile_queries_at(state, column, head, &stride) + (from - column) / TILE_PACK * stride;
-            v_u32 words[V_LANES];
-            for (int32_t i = 0; i < V_LANES; ++i)
-                words[i] = head + i < state->heads ? tile_query_words(q + (head + i) * q_stride, from, elements)
-                                                   : v_set_u32(0);
-            v_transpose(words);
-            for (int32_t i = 0; i < V_LANES && 2 * i < rest; ++i) {
-#if TILE_PACK == 1
-                v_store(at + 2 * i * stride, v_from_bits(v_shift_left(words[i], 16)));
-                v_store(at + (2 * i + 1) * stride, v_from_bits(v_and(words[i], v_set_u32(0xffff0000u))));
-#else
-                v_store(at + i * stride, v_from_bits(words[i]));
-#endif
-            }
-        }
-    }
-    tile_scale_queries(state, scale);
-}
-
 /* ---- softmax ---- */
 
-/* e^x for x <= 0, within 1 ulp; 0 where that would be subnormal, NaN for NaN. x = n ln 2 + r, |r| <= ln 2 / 2;
- * the polynomial is a minimax fit of e^r to 3e-9. */
+/* e^x for x <= 0, within 1 ulp; 0 where that would be subnormal, NaN for NaN. x is n * ln 2 + r with |r| at
+ * most half of ln 2; the polynomial is a minimax fit of e^r to 3e-9. */
 VFN v_f32 tile_exp(v_f32 x) {
     const v_f32 n = v_nearest(v_mul(x, v_set(0x1.715476p+0f)));
     const v_f32 r = v_minus_product(v_minus_product(x, n, v_set(0x1.62e43p-1f)), n, v_set(-0x1.05c61p-29f));
@@ -284,6 +232,15 @@ VFN v_f32 tile_exp(v_f32 x) {
     fit = v_fma(fit, r, v_set(0x1.fffffcp-2f));
     fit = v_fma(fit, v_mul(r, r), r);
     return v_scale_if(x, v_set(-87.0f), v_add(fit, v_set(1.0f)), n);
+}
+
+/* A score from its product: tile_queries.h says why the scale comes in two pieces. */
+VFN v_f32 tile_scaled(const tile_state *state, int32_t head, v_f32 product) {
+#if TILE_PACK == 1
+    return v_mul(product, v_load(state->fraction + head));
+#else
+    return _mm512_scalef_ps(v_mul(product, v_load(state->fraction + head)), v_load(state->power + head));
+#endif
 }
 
 /* The weights of one pair of keys as products want them. PACK 2: each f32 weight is the sum of two bf16, cut
@@ -302,8 +259,9 @@ VFN void tile_store_weights(float *to, int32_t lanes, v_f32 first, v_f32 second)
 #endif
 }
 
-/* Products of `count` keys -> weights exp(score - max), in place, an odd count made even by a weight of 0; the maximum and the sum (of the unrounded
- * weights) carry on. A NaN score does not touch the maximum and lives on in the sum and the weights. */
+/* Products of `count` keys -> weights exp(score - max), in place, an odd count made even by a weight of 0;
+ * the maximum and the sum (of the unrounded weights) carry on. A NaN score does not touch the maximum and
+ * lives on in the sum and the weights. */
 static void tile_weights(tile_state *state, int32_t count) {
     const int32_t lanes = state->lanes;
     for (int32_t head = 0; head < lanes; head += V_LANES) {

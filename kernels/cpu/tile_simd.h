@@ -38,8 +38,13 @@ static void tile_collect(const mlar_stage_args *args, const mlar_part *part, int
             const mlar_slot_place at = mlar_slot_place_of(scope, (uint32_t)slot);
             tokens->record[tokens->count] = scope->cache + at.record;
             tokens->scales[tokens->count++] = scope->cache + at.scales;
+            if (tokens->format.fp8_columns) __builtin_prefetch(scope->cache + at.scales, 0, 2);
         }
     }
+}
+
+VFN tile_ahead tile_ahead_of(const tile_tokens *tokens) {
+    return (tile_ahead){tokens->record, tokens->count, tile_record_bytes(&tokens->format), 0, 0};
 }
 
 #ifndef TILE_OWN_PRODUCTS
@@ -47,86 +52,91 @@ static void tile_collect(const mlar_stage_args *args, const mlar_part *part, int
 /* ---- products of a tile ---- */
 
 /* Queries and keys -> scores, not yet scaled. */
-static void tile_scores(const tile_state *state, const tile_tokens *tokens, const tile_tokens *ahead) {
-    for (int32_t column = 0; column < state->columns; column += TILE_PANEL) {
-        tile_scores_panel(state, tokens->count, column);
-        tile_prefetch(ahead, column, column + TILE_PANEL, state->columns + state->value_columns);
-    }
+static void tile_scores(tile_state *state, int32_t count) {
+    for (int32_t column = 0; column < state->columns; column += TILE_PANEL)
+        tile_scores_panel(state, count, column);
 }
 
 /* Weights and values -> out. */
-static void tile_accumulate(const tile_state *state, const tile_tokens *tokens, const tile_tokens *ahead) {
-    for (int32_t column = 0; column < state->value_columns; column += TILE_PANEL) {
-        const int32_t done = state->columns + column;
-        tile_accumulate_panel(state, tokens->count, column);
-        tile_prefetch(ahead, done, done + TILE_PANEL, state->columns + state->value_columns);
-    }
+static void tile_accumulate(tile_state *state, int32_t count) {
+    for (int32_t column = 0; column < state->value_columns; column += TILE_PANEL)
+        tile_accumulate_panel(state, count, column);
 }
 
 #endif
 
 /* ---- results ---- */
 
-/* One head of one finished row: out = sum / (l + exp(sink - m)), lse without the sink. `out` is [d_v]. */
-static void tile_finish_head(const mlar_stage_args *args, int32_t row, int32_t head, float max, float sum,
-                             const float *out) {
-    const mlar_layer_params *layer = mlar_layer_of(args);
-    const int32_t d_v = args->shape.d_v;
-    const int64_t at = row * layer->out_row_stride + head * layer->out_head_stride;
-    const float denominator = layer->sink ? sum + expf(layer->sink[head] - max) : sum;
-    const v_f32 factor = v_set(sum == 0.0f ? 0.0f : 1.0f / denominator);
-    for (int32_t d = 0; d < d_v; d += 2 * V_LANES) {
-        const v_f32 low = v_mul(v_load(out + d), factor), high = v_mul(v_load(out + d + V_LANES), factor);
-        const int32_t count = d_v - d < 2 * V_LANES ? d_v - d : 2 * V_LANES;
-        union {
-            float f32[2 * V_LANES];
-            uint16_t bf16[2 * V_LANES];
-        } part;
+/* `count` elements of out from element `at` on, `from` times `factor`. */
+VFN void tile_write(const mlar_layer_params *layer, int64_t at, const float *from, int32_t count,
+                    float factor) {
+    for (int32_t d = 0; d < count; d += 2 * V_LANES) {
+        float rest[2 * V_LANES] = {0};
+        uint16_t rest_bf16[2 * V_LANES];
+        const int32_t whole = d + 2 * V_LANES <= count;
+        v_f32 low, high;
+        if (!whole) memcpy(rest, from + d, (size_t)(count - d) * sizeof *rest);
+        low = v_mul(v_load(whole ? from + d : rest), v_set(factor));
+        high = v_mul(v_load(whole ? from + d + V_LANES : rest + V_LANES), v_set(factor));
         if (layer->out_f32) {
-            v_store(part.f32, low);
-            v_store(part.f32 + V_LANES, high);
-            memcpy((float *)layer->out + at + d, part.f32, (size_t)count * sizeof *part.f32);
+            float *to = (float *)layer->out + at + d;
+            v_store(whole ? to : rest, low);
+            v_store((whole ? to : rest) + V_LANES, high);
+            if (!whole) memcpy(to, rest, (size_t)(count - d) * sizeof *rest);
         } else {
-            v_store_bf16(part.bf16, low, high);
-            memcpy((uint16_t *)layer->out + at + d, part.bf16, (size_t)count * sizeof *part.bf16);
+            uint16_t *to = (uint16_t *)layer->out + at + d;
+            v_store_bf16(whole ? to : rest_bf16, low, high);
+            if (!whole) memcpy(to, rest_bf16, (size_t)(count - d) * sizeof *rest_bf16);
         }
     }
+}
+
+/* Writes a finished head's lse, which is without the sink, and returns by what its out is to be multiplied:
+ * 1 / (sum + exp(sink - max)), or 0 where nothing counted. */
+static float tile_finish_lse(const mlar_layer_params *layer, int32_t row, int32_t head, float max,
+                             float sum) {
+    const float denominator = layer->sink ? sum + expf(layer->sink[head] - max) : sum;
     if (layer->lse)
         layer->lse[row * layer->lse_row_stride + head * layer->lse_head_stride] =
             sum == 0.0f ? -INFINITY : (float)(max + log((double)sum));
+    return sum == 0.0f ? 0.0f : 1.0f / denominator;
 }
 
-/* A row's elements with room for whole vectors behind them. */
-typedef struct tile_row {
-    float out[MLAR_MAX_D_QK + 2 * V_LANES];
-} tile_row;
+VFN int64_t tile_out_at(const mlar_layer_params *layer, int32_t row, int32_t head) {
+    return row * layer->out_row_stride + head * layer->out_head_stride;
+}
 
 static void tile_finish_part(const mlar_stage_args *args, const mlar_unit *unit, const mlar_part *part,
                              const tile_state *state) {
+    static const float zeros[TILE_PANEL] = {0};
+    const mlar_layer_params *layer = mlar_layer_of(args);
     const mlar_shape *shape = &args->shape;
     for (int32_t i = 0; i < state->heads; ++i) {
         const int32_t head = unit->head_begin + i;
         const int64_t place = (int64_t)part->slot * shape->heads + head;
-        tile_row row = {{0}};
-        if (state->started)
-            for (int32_t column = 0; column < state->value_columns; column += TILE_PANEL) {
-                const int32_t width = tile_panel_width(state->value_columns, column);
-                memcpy(row.out + column, state->out + column * state->lanes + i * width,
-                       (size_t)width * sizeof *row.out);
-            }
+        float factor = 0;
         if (part->slot < 0) {
-            tile_finish_head(args, part->row, head, state->max[i], state->sum[i], row.out);
+            factor = tile_finish_lse(layer, part->row, head, state->max[i], state->sum[i]);
         } else {
-            memcpy(args->partial_out + place * shape->d_v, row.out, (size_t)shape->d_v * sizeof *row.out);
             args->partial_ml[2 * place] = state->sum[i] == 0.0f ? -INFINITY : state->max[i];
             args->partial_ml[2 * place + 1] = state->sum[i];
+        }
+        for (int32_t column = 0; column < shape->d_v; column += TILE_PANEL) {
+            const int32_t width = tile_panel_width(state->value_columns, column);
+            const int32_t count = column + width < shape->d_v ? width : shape->d_v - column;
+            const float *from = state->started ? state->out + column * state->lanes + i * width : zeros;
+            if (part->slot < 0)
+                tile_write(layer, tile_out_at(layer, part->row, head) + column, from, count, factor);
+            else
+                memcpy(args->partial_out + place * shape->d_v + column, from, (size_t)count * sizeof *from);
         }
     }
 }
 
 /* ---- attention ---- */
 
-static void tile_begin(tile_state *state, const mlar_shape *shape, int32_t heads, const mlar_cpu_scratch *scratch) {
+static void tile_begin(tile_state *state, const mlar_shape *shape, int32_t heads,
+                       const mlar_cpu_scratch *scratch) {
     state->heads = heads;
     state->lanes = tile_padded(heads);
     state->columns = tile_padded(shape->d_qk);
@@ -155,19 +165,27 @@ static void tile_attend_part(const mlar_stage_args *args, const mlar_unit *unit,
 
     tile_begin(&state, shape, unit->head_end - unit->head_begin, scratch);
     tile_collect(args, part, part->tile_begin, gathered, &tokens[0], &invalid);
-    tile_prefetch(&tokens[0], 0, 1, 1);
-    tile_load_queries(&state, layer->q + part->row * layer->q_row_stride + unit->head_begin * layer->q_head_stride,
+    state.ahead = tile_ahead_of(&tokens[0]);
+    tile_fetch(&state.ahead, INT32_MAX);
+    tile_load_queries(&state,
+                      layer->q + part->row * layer->q_row_stride + unit->head_begin * layer->q_head_stride,
                       layer->q_head_stride, shape->d_qk, layer->scale);
     for (int32_t tile = part->tile_begin; tile < part->tile_end; ++tile) {
-        tile_tokens *now = &tokens[(tile - part->tile_begin) & 1], *ahead = &tokens[(tile - part->tile_begin + 1) & 1];
-        ahead->count = 0;
-        if (tile + 1 < part->tile_end) tile_collect(args, part, tile + 1, gathered, ahead, &invalid);
-        if (now->count == 0) continue;
-        tile_convert(now, state.keys, state.values);
-        tile_scores(&state, now, ahead);
-        tile_weights(&state, now->count);
-        tile_accumulate(&state, now, ahead);
-        state.started = 1;
+        tile_tokens *now = &tokens[(tile - part->tile_begin) & 1],
+                    *ahead = &tokens[(tile - part->tile_begin + 1) & 1];
+        state.ahead = (tile_ahead){0};
+        if (tile + 1 < part->tile_end) {
+            tile_collect(args, part, tile + 1, gathered, ahead, &invalid);
+            state.ahead = tile_ahead_of(ahead);
+        }
+        if (now->count > 0) {
+            tile_convert(now, state.keys, state.values);
+            tile_scores(&state, now->count);
+            tile_weights(&state, now->count);
+            tile_accumulate(&state, now->count);
+            state.started = 1;
+        }
+        tile_fetch(&state.ahead, INT32_MAX); /* what there was no time for */
     }
     tile_finish_part(args, unit, part, &state);
     /* Once per entry and step: gather has counted already, and other head groups read the same lists. */
@@ -184,7 +202,8 @@ static void tile_attend(const mlar_stage_args *args, int64_t item, int32_t gathe
     unit = mlar_unit_of(args, item);
     span = mlar_worker_span(args, layer, unit.worker);
     TILE_ENTER();
-    while (mlar_next_part(args, layer, &span, &part)) tile_attend_part(args, &unit, &part, gathered, &scratch);
+    while (mlar_next_part(args, layer, &span, &part))
+        tile_attend_part(args, &unit, &part, gathered, &scratch);
     TILE_LEAVE();
 }
 
@@ -207,7 +226,9 @@ static void tile_gather(const mlar_stage_args *args, int64_t item, void *scratch
     for (int32_t j = 0; j < work.count + AHEAD; ++j) {
         if (j < work.count && mlar_slot_counts(work.scope, work.entries[j])) {
             const mlar_slot_place place = mlar_slot_place_of(work.scope, (uint32_t)work.entries[j]);
-            tile_prefetch_record(&format, work.scope->cache + place.record, 0, 1, 1);
+            const uint8_t *record = work.scope->cache + place.record;
+            tile_ahead ahead = {&record, 1, tile_record_bytes(&format), 0, 0};
+            tile_fetch(&ahead, INT32_MAX);
             if (format.fp8_columns) __builtin_prefetch(work.scope->cache + place.scales, 0, 2);
         }
         if (j >= AHEAD && mlar_slot_counts(work.scope, work.entries[j - AHEAD])) {
@@ -230,15 +251,16 @@ static float tile_rescale(float from, float to) {
 
 /* Parts in their order. */
 static void tile_combine(const mlar_stage_args *args, int64_t item, void *scratch) {
+    const mlar_layer_params *layer = mlar_layer_of(args);
     const mlar_shape *shape = &args->shape;
     const int32_t row = args->row_begin + (int32_t)item;
-    const mlar_row_parts parts = mlar_row_parts_of(args, mlar_layer_of(args), row);
+    const mlar_row_parts parts = mlar_row_parts_of(args, layer, row);
     (void)scratch;
     if (parts.parts == 1) return;
     for (int32_t head = 0; head < shape->heads; ++head) {
         const int64_t first = (int64_t)parts.first_slot * shape->heads + head;
-        float max = -INFINITY, sum = 0.0f;
-        tile_row merged = {{0}};
+        float merged[MLAR_MAX_D_QK] = {0};
+        float max = -INFINITY, sum = 0.0f, factor;
         for (int32_t i = 0; i < parts.parts; ++i) {
             const float *ml = args->partial_ml + 2 * (first + (int64_t)i * shape->heads);
             if (ml[0] > max) max = ml[0];
@@ -250,10 +272,11 @@ static void tile_combine(const mlar_stage_args *args, int64_t item, void *scratc
             int32_t d = 0;
             sum += moved * args->partial_ml[2 * place + 1];
             for (; d + V_LANES <= shape->d_v; d += V_LANES)
-                v_store(merged.out + d, v_fma(v_set(moved), v_load(out + d), v_load(merged.out + d)));
-            for (; d < shape->d_v; ++d) merged.out[d] += moved * out[d];
+                v_store(merged + d, v_fma(v_set(moved), v_load(out + d), v_load(merged + d)));
+            for (; d < shape->d_v; ++d) merged[d] += moved * out[d];
         }
-        tile_finish_head(args, row, head, max, sum, merged.out);
+        factor = tile_finish_lse(layer, row, head, max, sum);
+        tile_write(layer, tile_out_at(layer, row, head), merged, shape->d_v, factor);
     }
 }
 

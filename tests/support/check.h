@@ -29,9 +29,10 @@ extern const check_limits check_spec_cpu; /* the same with relative L2 2.0e-3 */
 
 typedef struct check_result {
     bool pass;
-    double relative_l2; /* of out */
-    double difference2,
-        sum2;                /* its two parts, |computed - expected|^2 and |expected|^2, to pool over steps */
+    double relative_l2;      /* of out */
+    double difference2;      /* |computed - expected|^2, with the next two to pool over steps */
+    double sum2;             /* |expected|^2 */
+    double computed2;        /* |computed|^2 */
     double max_abs;          /* of out */
     double max_lse;          /* largest |difference| of a finite lse */
     int64_t specified_heads; /* heads that were compared */

@@ -15,7 +15,7 @@
 #include "kernels/schedule.h"
 #include "tests/support/cases.h"
 
-/* How a step is run; everything that results may depend on stands here, and `order`, on which they may not.
+/* How a step is run: what results may depend on, and `backwards` and `through_blocks`, on which they may not.
  */
 typedef struct way {
     const char *name;

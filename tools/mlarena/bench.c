@@ -14,6 +14,7 @@
 #include "format.h"
 #include "workload.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -110,7 +111,7 @@ static double check_result(const workload *w, session *s) {
     free(expected);
     free(computed);
     session_close(&reference);
-    return sqrt(sum / norm);
+    return sum == 0 ? 0 : sqrt(sum / norm); /* no keys: zeros on both sides */
 }
 
 static mlar_status capture_sets(const workload *w, session *s, mlar_program *programs[WORKLOAD_SETS],
@@ -164,7 +165,8 @@ static mlar_status time_point(const workload *w, session *s, mlar_program *const
 
 /* Few calls where one takes long: a round stays below about a fifth of a second on the CPU. */
 static int calls_for(const options *o, const place *where, const workload *w) {
-    if (o->replays > 0) return (int)o->replays;
+    int64_t given = 0;
+    if (configure_replays(o, &given) == 0 && given > 0) return (int)given;
     if (where->device != NULL) return DEFAULT_CALLS;
     int calls = (int)(4e9 / w->flops);
     return calls < 1 ? 1 : calls > DEFAULT_CALLS ? DEFAULT_CALLS : calls;
@@ -190,10 +192,10 @@ static int bench_point_run(const options *o, place *where, const workload *w, in
                            .kv_bytes = w->kv_bytes,
                            .flops = w->flops,
                            .floor_us = floor_us(report, w)};
+    int graph = 1;
+    (void)configure_graph(o, &graph); /* checked before anything was opened */
     mlar_status status = capture_sets(w, &s, programs, &diag);
-    if (status == MLAR_OK)
-        status = time_point(w, &s, programs, calls_for(o, where, w),
-                            o->graph == NULL || strcmp(o->graph, "off") != 0, point);
+    if (status == MLAR_OK) status = time_point(w, &s, programs, calls_for(o, where, w), graph, point);
     mlar_stats stats = {.struct_size = sizeof stats};
     if (status == MLAR_OK) status = mlar_engine_stats(s.engine, NULL, &stats);
     snprintf(report->variant, sizeof report->variant, "%s", stats.variant);
@@ -210,9 +212,10 @@ static int parse_batches(const char *text, int32_t batches[BENCH_BATCHES]) {
     while (*text) {
         char *end;
         long value = strtol(text, &end, 10);
-        if (end == text || value < 1 || value > 65536 || count == BENCH_BATCHES || (*end != 0 && *end != ','))
+        if (*text < '0' || *text > '9' || value < 1 || value > 65536 || count == BENCH_BATCHES || (*end != 0 && *end != ','))
             return 0;
         batches[count++] = (int32_t)value;
+        if (*end == ',' && end[1] == 0) return 0;
         text = *end ? end + 1 : end;
     }
     return count;
@@ -251,9 +254,20 @@ int command_bench(const options *o) {
     if (batch_count == 0)
         return unusable("--batches: '%s' is no list of rows (1..65536, at most %d)", o->batches,
                         BENCH_BATCHES);
-    int code = configure_model(o, &report.config);
+    int64_t replays;
+    int32_t strategies[2];
+    int graph, code = configure_model(o, &report.config);
     if (code == 0) code = configure_run(o, &report.config);
+    if (code == 0) code = configure_replays(o, &replays);
+    if (code == 0) code = configure_graph(o, &graph);
+    if (code == 0 && configure_strategies(o, strategies) == 0) code = EXIT_UNUSABLE;
     if (code != 0) return code;
+    /* Before inputs are made to measure: an absurd width would take the machine's memory first. */
+    mlar_diag diag = {.struct_size = sizeof diag};
+    mlar_status status = mlar_config_validate(&report.config, &diag);
+    if (status != MLAR_OK) return unusable_diag(&diag, status);
+    if (o->queries == 0 || o->queries > 65536)
+        return unusable("--queries: %lld given, must be 1..65536", (long long)o->queries);
     place where;
     if ((code = place_open(&where, o)) != 0) return code;
     find_ceilings(o, &where, &report);
@@ -266,7 +280,7 @@ int command_bench(const options *o) {
     else
         bench_print_table(&report);
     if (o->svg != NULL && bench_write_svg(o->svg, &report))
-        return unusable("%s: could not be written", o->svg);
+        return unusable("%s: cannot be written: %s", o->svg, strerror(errno));
     if (code == EXIT_MISMATCH) fprintf(stderr, "mlarena: a result is off by more than %g\n", BENCH_TOLERANCE);
     return code;
 }

@@ -14,6 +14,9 @@ static const char *const strategies[] = {"auto", "gather", "direct", NULL};
 static const char *const policies[] = {"balanced", "invariant", NULL};
 static const char *const updates[] = {"step-block", "node-params", NULL};
 static const char *const checks[] = {"warn", "refuse", "accept", NULL};
+static const char *const switches[] = {"off", "on", NULL};
+
+enum { REPLAYS_MAX = 1000000 };
 
 int unusable_diag(const mlar_diag *diag, mlar_status status) {
     return unusable("%s (%s)", diag->message[0] ? diag->message : mlar_status_string(status),
@@ -90,6 +93,20 @@ int configure_model(const options *o, mlar_config *config) {
     if (o->nodes >= 0) config->max_nodes = (int32_t)o->nodes;
     if (o->layers >= 0) config->max_layers = config->max_programs = (int32_t)o->layers;
     return one_kind(o, config);
+}
+
+int configure_replays(const options *o, int64_t *replays) {
+    if (o->replays == 0 || o->replays > REPLAYS_MAX)
+        return unusable("--replays: %lld given, must be 1..%d", (long long)o->replays, REPLAYS_MAX);
+    if (o->replays > 0) *replays = o->replays;
+    return 0;
+}
+
+int configure_graph(const options *o, int *graph) {
+    int32_t choice = 1;
+    int failed = choose("graph", o->graph, switches, &choice);
+    *graph = (int)choice;
+    return failed;
 }
 
 int configure_run(const options *o, mlar_config *config) {

@@ -13,6 +13,11 @@ int configure_model(const options *o, mlar_config *config);
 /* What all commands share: strategy, policy, splits, budget, threads, isa ... 0 or EXIT_UNUSABLE. */
 int configure_run(const options *o, mlar_config *config);
 
+/* --replays, which leaves *replays alone if it is not given, and --graph, which is on if it is not given. 0 or
+ * EXIT_UNUSABLE. */
+int configure_replays(const options *o, int64_t *replays);
+int configure_graph(const options *o, int *graph);
+
 /* The strategies that --strategy asks for; returns how many. 0: unknown name (one line was printed). */
 int configure_strategies(const options *o, int32_t strategies[2]);
 const char *strategy_name(int32_t strategy);

@@ -123,7 +123,10 @@ int command_doctor(const options *o) {
     if (o->file != NULL) return unusable("doctor takes no file ('%s')", o->file);
     place where;
     findings f = {0};
-    int code = place_open(&where, o);
+    mlar_config config;
+    int code = model(o, &config);
+    if (code != 0) return code;
+    code = place_open(&where, o);
     if (code == 0) {
         find_isas(o, &f);
         code = self_test(o, &where, &f);

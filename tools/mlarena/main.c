@@ -51,7 +51,10 @@ int main(int argc, char **argv) {
             options_help(commands[i].id);
             return EXIT_WITHIN;
         }
-        return commands[i].run(&o);
+        int code = commands[i].run(&o);
+        /* A full disk behind a redirected report is a failure, whatever the report says. */
+        if (fflush(stdout) != 0 || ferror(stdout)) return unusable("standard output: cannot be written");
+        return code;
     }
     return unusable("'%s' is no command (plan, run, bench, doctor)", argv[1]);
 }

@@ -26,12 +26,15 @@ static const struct option_row {
 #define ROW_COUNT ((int)(sizeof rows / sizeof *rows))
 
 int unusable(const char *format, ...) {
+    char line[1024];
     va_list arguments;
     va_start(arguments, format);
-    fputs("mlarena: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    (void)vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
+    /* What it quotes came from a command line: it stays one line, and no terminal obeys it. */
+    for (char *place = line; *place; place++)
+        if ((unsigned char)*place < 0x20 || *place == 0x7f) *place = '?';
+    fprintf(stderr, "mlarena: %s\n", line);
     return EXIT_UNUSABLE;
 }
 
@@ -110,7 +113,7 @@ int options_parse(options *o, int command, int argc, char **argv) {
         size_t length = strcspn(name, "=");
         const struct option_row *row = argument[1] == '-' ? find(name, length, command) : NULL;
         if (row == NULL)
-            return unusable("'%s': no such option of '%s' (--help lists them)", argument, argv[0]);
+            return unusable("'%s': no such option of '%s' (--help lists them)", argv[i], argv[0]);
         const char *value = name[length] == '=' ? name + length + 1 : NULL;
         if (row->kind == FLAG && value != NULL) return unusable("--%s takes no value", row->name);
         if (row->kind != FLAG && value == NULL) {

@@ -6,8 +6,10 @@
 #include "format.h"
 #include "plan_svg.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 static void print_config(const mlar_config *config, const mlar_memory *memory) {
     printf("heads %d, head dims %d + %d, up to %d rows, strategy %s, policy %s, device %s (%d units)\n",
@@ -62,7 +64,7 @@ int command_plan(const options *o) {
     mlar_memory memory = {.struct_size = sizeof memory};
     mlar_status status = mlar_memory_query(&config, &memory, &diag);
     if (status != MLAR_OK) return unusable_diag(&diag, status);
-    if (o->svg != NULL && draw(o->svg, &config, &memory)) return unusable("%s: could not be written", o->svg);
+    if (o->svg != NULL && draw(o->svg, &config, &memory)) return unusable("%s: cannot be written: %s", o->svg, strerror(errno));
     if (o->json) {
         print_json(&config, &memory);
         return EXIT_WITHIN;

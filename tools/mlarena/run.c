@@ -12,6 +12,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +26,14 @@ typedef struct outcome {
     compare_report report;
     double step_us, replay_us;
     uint64_t invalid, arena_bytes;
-    int ran;
 } outcome;
 
 /* The step's tensors where the engine can read them. */
 typedef struct tensors {
     void *q, *sink, *cache[MLAR_SCOPES], *indices[MLAR_SCOPES], *lens[MLAR_SCOPES], *out, *lse;
     uint64_t out_bytes, lse_bytes;
+    uint16_t *padded_q;            /* a copy of q with padded heads, or NULL: the file's own does */
+    uint32_t q_stride, out_stride; /* elements from head to head: a multiple of 16 bytes */
 } tensors;
 
 static const stepfile_scope *scope_of(const stepfile *step, int s) {
@@ -67,11 +69,11 @@ static uint64_t lens_count(const stepfile *step, const stepfile_scope *scope) {
 
 static void describe(const stepfile *step, const tensors *t, mlar_bindings *b) {
     b->q = t->q;
-    b->q_head_stride = step->d_qk;
-    b->q_row_stride = (int64_t)step->d_qk * step->heads;
+    b->q_head_stride = t->q_stride;
+    b->q_row_stride = (int64_t)t->q_stride * step->heads;
     b->out = t->out;
-    b->out_head_stride = step->d_v;
-    b->out_row_stride = (int64_t)step->d_v * step->heads;
+    b->out_head_stride = t->out_stride;
+    b->out_row_stride = (int64_t)t->out_stride * step->heads;
     b->lse = t->lse;
     b->attn_sink = t->sink;
     b->scale = (float)step->scale;
@@ -88,7 +90,8 @@ static void describe(const stepfile *step, const tensors *t, mlar_bindings *b) {
 }
 
 static void free_tensors(place *p, const stepfile *step, tensors *t) {
-    place_free(p, t->q, step->q);
+    place_free(p, t->q, t->padded_q != NULL ? t->padded_q : step->q);
+    free(t->padded_q);
     place_free(p, t->sink, step->attn_sink);
     for (int s = 0; s < scope_count(step); s++) {
         const stepfile_scope *scope = scope_of(step, s);
@@ -100,16 +103,31 @@ static void free_tensors(place *p, const stepfile *step, tensors *t) {
     place_free(p, t->lse, NULL);
 }
 
+static uint32_t padded(uint32_t elements) {
+    return (elements + 7) / 8 * 8;
+}
+
+/* Heads of q where the library wants them: a file's are as far apart as they are long. */
+static const uint16_t *place_heads(const stepfile *step, tensors *t, uint64_t row_heads) {
+    if (t->q_stride == step->d_qk) return step->q;
+    t->padded_q = stepfile_allocate(row_heads * t->q_stride * 2);
+    for (uint64_t i = 0; t->padded_q != NULL && i < row_heads; i++)
+        memcpy(t->padded_q + i * t->q_stride, step->q + i * step->d_qk, (size_t)step->d_qk * 2);
+    return t->padded_q;
+}
+
 static int make_tensors(place *p, const stepfile *step, tensors *t) {
     memset(t, 0, sizeof *t);
     uint64_t row_heads = (uint64_t)step->rows * step->heads;
-    t->out_bytes = row_heads * step->d_v * 2;
+    t->q_stride = padded(step->d_qk);
+    t->out_stride = padded(step->d_v);
+    t->out_bytes = row_heads * t->out_stride * 2;
     t->lse_bytes = row_heads * 4;
-    t->q = place_upload(p, step->q, row_heads * step->d_qk * 2);
+    t->q = place_upload(p, place_heads(step, t, row_heads), row_heads * t->q_stride * 2);
     t->sink = place_upload(p, step->attn_sink, (uint64_t)step->heads * 4);
     uint64_t capacity =
         step->rows > 0 ? 1 : step->heads; /* a program takes at least one row, and zeroes its tail */
-    t->out = place_allocate(p, t->out_bytes + capacity * step->d_v * 2);
+    t->out = place_allocate(p, t->out_bytes + capacity * t->out_stride * 2);
     t->lse = place_allocate(p, t->lse_bytes + capacity * 4);
     int failed =
         t->q == NULL || t->out == NULL || t->lse == NULL || (step->attn_sink != NULL && t->sink == NULL);
@@ -122,6 +140,16 @@ static int make_tensors(place *p, const stepfile *step, tensors *t) {
                  (scope->lens != NULL && t->lens[s] == NULL);
     }
     return failed ? unusable("no memory for the step's tensors") : 0;
+}
+
+static mlar_status read_out(place *p, const stepfile *step, const tensors *t, uint16_t *out) {
+    uint16_t *padded_out = stepfile_allocate(t->out_bytes);
+    if (padded_out == NULL) return MLAR_ERROR_OUT_OF_MEMORY;
+    mlar_status status = place_read(p, padded_out, t->out, t->out_bytes);
+    for (uint64_t i = 0; status == MLAR_OK && i < (uint64_t)step->rows * step->heads; i++)
+        memcpy(out + i * step->d_v, padded_out + i * t->out_stride, (size_t)step->d_v * 2);
+    free(padded_out);
+    return status;
 }
 
 /* ---- running ---- */
@@ -244,16 +272,18 @@ static mlar_status run_engine(session *s, const options *o, const stepfile *file
     describe(file, t, &b);
     status = mlar_engine_capture(s->engine, 0, &b, 1, s->config.max_rows, &program, diag);
     if (status != MLAR_OK) return status;
-    int replay = o->graph == NULL || strcmp(o->graph, "off") != 0;
+    int replay = 1;
+    (void)configure_graph(o, &replay); /* checked before anything was opened */
     status = one_step(s, program, &b, &step, replay);
     mlar_stats stats = {.struct_size = sizeof stats};
     if (status == MLAR_OK) status = mlar_engine_stats(s->engine, NULL, &stats); /* waits */
     out->invalid = stats.invalid_indices;
-    if (status == MLAR_OK) status = place_read(s->where, out->results.out, t->out, t->out_bytes);
+    if (status == MLAR_OK) status = read_out(s->where, file, t, out->results.out);
     if (status == MLAR_OK) status = place_read(s->where, out->results.lse, t->lse, t->lse_bytes);
     if (status == MLAR_OK && out->strategy == MLAR_STRATEGY_GATHER)
         status = collect_gathered(s, file, &b, out);
-    int64_t replays = o->replays < 0 ? DEFAULT_REPLAYS : o->replays > 0 ? o->replays : 1;
+    int64_t replays = DEFAULT_REPLAYS;
+    (void)configure_replays(o, &replays);
     if (status == MLAR_OK) status = time_steps(s, program, &b, &step, replays, out);
     if (status == MLAR_OK && s->config.guard_bytes > 0)
         status = mlar_engine_check_guards(s->engine, NULL, diag);
@@ -303,6 +333,7 @@ static const struct {
     const char *name;
     size_t offset;
 } compared[] = {{"out", offsetof(compare_report, out)},
+                {"out_bf16", offsetof(compare_report, out_bf16)},
                 {"lse", offsetof(compare_report, lse)},
                 {"gathered_swa", offsetof(compare_report, gathered_window)},
                 {"gathered_extra", offsetof(compare_report, gathered_extra)}};
@@ -322,6 +353,15 @@ static void print_outcome(const outcome *out) {
     printf("  whole step %.1f us, replay %.1f us (medians)\n", out->step_us, out->replay_us);
 }
 
+/* JSON has no NaN and no infinity. */
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *place_or_null(int64_t index) {
+    return index >= 0 ? json_integer((json_int_t)index) : json_null();
+}
+
 static json_t *json_outcome(const outcome *out) {
     json_t *checks = json_object();
     for (size_t i = 0; i < COMPARED_COUNT; i++) {
@@ -330,12 +370,15 @@ static json_t *json_outcome(const outcome *out) {
         json_t *one = json_pack("{s:b, s:I, s:I}", "pass", r->pass, "compared", (json_int_t)r->compared,
                                 "mismatches", (json_int_t)r->mismatches);
         if (r->has_figures)
-            json_object_update_new(one, json_pack("{s:f, s:f, s:f}", "relative_l2", r->relative_l2, "max_abs",
-                                                  r->max_abs, "cosine_difference", r->cosine_difference));
+            json_object_update_new(one, json_pack("{s:o, s:o, s:o}", "relative_l2", number(r->relative_l2),
+                                                  "max_abs", number(r->max_abs), "cosine_difference",
+                                                  number(r->cosine_difference)));
         if (!r->pass)
-            json_object_update_new(one,
-                                   json_pack("{s:s, s:i, s:I, s:I}", "rule", r->rule, "row", (int)r->row,
-                                             "head", (json_int_t)r->head, "element", (json_int_t)r->element));
+            json_object_update_new(
+                one, json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "rule", r->rule, "row",
+                               (json_int_t)r->row, "head", place_or_null(r->head), "entry",
+                               place_or_null(r->entry), "element", place_or_null(r->element), "computed",
+                               number(r->computed), "expected", number(r->expected)));
         json_object_set_new(checks, compared[i].name, one);
     }
     return json_pack("{s:s, s:b, s:o, s:I, s:I, s:f, s:f}", "strategy", strategy_name(out->strategy), "pass",
@@ -344,24 +387,33 @@ static json_t *json_outcome(const outcome *out) {
                      out->replay_us);
 }
 
-static void print_json(const options *o, const stepfile *step, const place *where, const outcome *outcomes,
-                       int count) {
+static int print_json(const options *o, const stepfile *step, const place *where, const outcome *outcomes,
+                      int count) {
     char device[256];
     json_t *list = json_array();
     for (int i = 0; i < count; i++) json_array_append_new(list, json_outcome(&outcomes[i]));
     json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:i, s:i, s:o}", "schema", 1, "command", "run", "file",
                              o->file, "device", place_describe(where, device), "rows", (int)step->rows,
                              "heads", (int)step->heads, "results", list);
-    if (root == NULL) return; /* a file name that is not UTF-8 */
+    if (root == NULL) return unusable("--json: the file's name is not UTF-8");
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     putchar('\n');
     json_decref(root);
+    return EXIT_WITHIN;
 }
 
 /* ---- the command ---- */
 
+/* Whether the file holds anything that this run could be compared with. */
+static int anything_checked(const outcome *outcomes, int count) {
+    int checked = 0;
+    for (int i = 0; i < count; i++)
+        for (size_t c = 0; c < COMPARED_COUNT; c++) checked |= result_at(&outcomes[i], c)->checked;
+    return checked;
+}
+
 static int run_strategy(const options *o, place *where, const stepfile *step, const mlar_config *shared,
-                        outcome *out) {
+                        int first, outcome *out) {
     mlar_config config = *shared;
     config.strategy = out->strategy;
     session s;
@@ -374,6 +426,7 @@ static int run_strategy(const options *o, place *where, const stepfile *step, co
     if (code == 0) code = allocate_results(step, out);
     if (code == 0) {
         mlar_diag diag = {.struct_size = sizeof diag};
+        if (!o->json && first) print_step(o, step, where);
         if (!o->json) print_memory(step, &s);
         mlar_status status = run_engine(&s, o, step, &t, out, &diag);
         if (status != MLAR_OK) code = unusable_diag(&diag, status);
@@ -382,7 +435,6 @@ static int run_strategy(const options *o, place *where, const stepfile *step, co
     free_tensors(where, step, &t);
     if (code != 0) return code;
     (void)compare_step(step, &out->results, &out->report);
-    out->ran = 1;
     if (!o->json) print_outcome(out);
     return out->report.pass ? EXIT_WITHIN : EXIT_MISMATCH;
 }
@@ -391,12 +443,11 @@ static int run_all(const options *o, place *where, const stepfile *step) {
     mlar_config config;
     int32_t strategies[2];
     outcome outcomes[2] = {0};
-    int worst = configure(o, step, &config), count = configure_strategies(o, strategies);
-    if (worst != 0 || count == 0) return EXIT_UNUSABLE;
-    if (!o->json) print_step(o, step, where);
+    int worst = configure(o, step, &config), count;
+    if (worst != 0 || (count = configure_strategies(o, strategies)) == 0) return EXIT_UNUSABLE;
     for (int i = 0; i < count && worst != EXIT_UNUSABLE; i++) {
         outcomes[i].strategy = strategies[i];
-        int code = run_strategy(o, where, step, &config, &outcomes[i]);
+        int code = run_strategy(o, where, step, &config, i == 0, &outcomes[i]);
         if (code > worst) worst = code;
     }
     /* The last strategy is the one with the most to write. */
@@ -404,14 +455,21 @@ static int run_all(const options *o, place *where, const stepfile *step) {
     if (worst != EXIT_UNUSABLE && o->output != NULL &&
         !stepfile_write_results(o->output, step, &outcomes[count - 1].results, &error))
         worst = unusable("%s", error.text);
-    if (worst != EXIT_UNUSABLE && o->json) print_json(o, step, where, outcomes, count);
-    if (worst == EXIT_WITHIN && !o->json) printf("\nall within SPEC\n");
+    if (worst != EXIT_UNUSABLE && o->json && print_json(o, step, where, outcomes, count) != 0)
+        worst = EXIT_UNUSABLE;
+    if (worst == EXIT_WITHIN && !o->json)
+        printf("\n%s\n", anything_checked(outcomes, count) ? "all within SPEC"
+                                                             : "the file expects nothing: nothing was compared");
     for (int i = 0; i < count; i++) free_results(&outcomes[i]);
     return worst;
 }
 
 int command_run(const options *o) {
     if (o->file == NULL) return unusable("run needs a step file");
+    int64_t replays;
+    int graph, failed = configure_replays(o, &replays);
+    if (!failed) failed = configure_graph(o, &graph);
+    if (failed) return failed;
     stepfile step;
     step_error error;
     place where;

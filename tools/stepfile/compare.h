@@ -79,11 +79,12 @@ bool compare_gathered(const stepfile_scope *scope, uint32_t rows, uint32_t head_
 
 typedef struct compare_report {
     bool pass; /* every comparison that was made passed */
-    compare_result out, lse, gathered_window, gathered_extra;
+    compare_result out, out_bf16, lse, gathered_window, gathered_extra;
 } compare_report;
 
-/* Compares every non-NULL member of `computed` (out, lse, gathered_*) with what `step` expects: `out` against
- * out_f64 where the file has it, else against its bf16 out. */
+/* Compares every non-NULL member of `computed` (out, lse, gathered_*) with what `step` expects. `out` is
+ * compared with out_f64 where the file has it, else with its bf16 out; where it has both, `out_bf16` is the
+ * comparison with the latter, in the heads that out_f64 specifies. */
 bool compare_step(const stepfile *step, const stepfile_results *computed, compare_report *report);
 
 /* "out: ok, relative L2 1.66e-03, max abs 3.9e-03, cosine difference 1.4e-06" or

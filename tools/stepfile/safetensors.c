@@ -174,7 +174,7 @@ static bool read_tensor(const safetensors_file *file, const char *name, json_t *
     if (!json_is_array(offsets) || json_array_size(offsets) != 2)
         return step_error_set(error, "%s: tensor '%.80s': data_offsets is missing or not a pair", path, name);
 
-    uint64_t begin, end;
+    uint64_t begin = 0, end = 0;
     if (!read_size(file, name, "data_offsets", json_array_get(offsets, 0), &begin, error)) return false;
     if (!read_size(file, name, "data_offsets", json_array_get(offsets, 1), &end, error)) return false;
     uint64_t data_bytes = file->file_bytes - data_offset_bytes;

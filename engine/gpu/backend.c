@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * backend.c: the GPU back end. Launches go to the host's stream; between capture_begin and capture_end they
+ * go to a stream of our own that is being captured, and a program is the graph that comes of it.
+ *
+ *     state | graphs [programs] | node handles [programs][nodes at most] (route node-params only)
+ *
+ * Steady functions make no call but the launches themselves and, before them, one question about the current
+ * device; `calls` counts both. */
+#include "engine/gpu/backend.h"
+
+#include "arena/fail.h"
+#include "engine/gpu/device.h"
+#include "engine/gpu/graph.h"
+#include "engine/gpu/pool.h"
+#include "engine/sequence.h"
+
+#include <string.h>
+
+typedef struct mlar_gpu_state {
+    mlar_device *device;
+    mlar_arena_core *arena;
+    void *capture_stream;
+    mlar_graph *graphs;
+    void **nodes;
+    int32_t program_count;
+    int32_t node_limit;
+    int32_t recording; /* program under capture, -1: none */
+    int32_t updating;  /* program under update, -1: none */
+    mlar_status lost;
+} mlar_gpu_state;
+
+/* ---- layout of the state ---- */
+
+static int32_t program_count(const mlar_dims *dims) {
+    return dims->config.max_programs + (dims->config.selftest ? MLAR_SELFTEST_LAYERS : 0);
+}
+
+static int32_t node_limit(const mlar_dims *dims) {
+    return dims->config.update_route == MLAR_UPDATE_NODE_PARAMS ? dims->config.max_nodes : 0;
+}
+
+static uint64_t graphs_offset(void) {
+    return (sizeof(mlar_gpu_state) + 63) / 64 * 64;
+}
+
+static uint64_t nodes_offset(const mlar_dims *dims) {
+    return graphs_offset() + ((uint64_t)program_count(dims) * sizeof(mlar_graph) + 63) / 64 * 64;
+}
+
+static uint64_t gpu_state_bytes(const mlar_dims *dims, mlar_checked *check) {
+    uint64_t nodes = (uint64_t)program_count(dims) * (uint64_t)node_limit(dims);
+    return mlar_checked_add(check, nodes_offset(dims), mlar_checked_mul(check, nodes, sizeof(void *)));
+}
+
+/* ---- init and deinit ---- */
+
+static mlar_status check_profile(const mlar_device_profile *wanted, const mlar_device *device,
+                                 mlar_diag *diag) {
+    const mlar_device_profile *found = &device->profile;
+    if (wanted->device == found->device && strcmp(wanted->arch, found->arch) == 0 &&
+        wanted->compute_units == found->compute_units && wanted->wave_size == found->wave_size)
+        return MLAR_OK;
+    return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device", found->compute_units, wanted->compute_units,
+                     "device: planned for %s with %d units, found %s with %d", wanted->arch,
+                     (int)wanted->compute_units, found->arch, (int)found->compute_units);
+}
+
+static mlar_status gpu_init(void *opaque, const mlar_layout *layout, mlar_arena_core *arena,
+                            mlar_device *device, mlar_diag *diag) {
+    mlar_gpu_state *state = opaque;
+    *state = (mlar_gpu_state){.device = device, .arena = arena, .recording = -1, .updating = -1};
+    mlar_status status = check_profile(&layout->dims.config.device, device, diag);
+    if (status != MLAR_OK) return status;
+    if (arena->source.host_visible)
+        return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, "arena", 0, 0,
+                         "arena: a GPU engine needs device memory");
+    mlar_device_scope scope = mlar_device_enter(device);
+    status = mlar_device_check_memory(device, arena->base, layout->plan.total_bytes, "arena", diag);
+    if (status == MLAR_OK)
+        status = mlar_runtime_status(
+            &device->runtime,
+            device->runtime.stream_create(&state->capture_stream, MLAR_GPU_STREAM_NON_BLOCKING),
+            "hipStreamCreateWithFlags", diag);
+    mlar_device_leave(device, &scope);
+    if (status != MLAR_OK) return status;
+    state->program_count = program_count(&layout->dims);
+    state->node_limit = node_limit(&layout->dims);
+    state->graphs = (mlar_graph *)(void *)((char *)opaque + graphs_offset());
+    for (int32_t i = 0; i < state->program_count; i++) state->graphs[i] = (mlar_graph){.updating = -1};
+    state->nodes = (void **)(void *)((char *)opaque + nodes_offset(&layout->dims));
+    device->engines++;
+    return MLAR_OK;
+}
+
+static void gpu_deinit(void *opaque) {
+    mlar_gpu_state *state = opaque;
+    mlar_device_scope scope = mlar_device_enter(state->device);
+    for (int32_t i = 0; i < state->program_count; i++)
+        (void)mlar_graph_destroy(&state->device->runtime, &state->graphs[i]);
+    (void)state->device->runtime.stream_destroy(state->capture_stream);
+    mlar_device_leave(state->device, &scope);
+    state->device->engines--;
+}
+
+static mlar_status gpu_ready(void *opaque) {
+    return ((mlar_gpu_state *)opaque)->lost;
+}
+
+static int gpu_capturing(void *opaque, void *stream) {
+    return mlar_device_capturing(((mlar_gpu_state *)opaque)->device, stream);
+}
+
+static mlar_status note(mlar_gpu_state *state, mlar_status status) {
+    if (status == MLAR_ERROR_DEVICE_LOST) state->lost = status;
+    return status;
+}
+
+/* ---- launches ---- */
+
+static mlar_status launch_call(mlar_gpu_state *state, const mlar_kernel_call *call, void *argument,
+                               void *stream, mlar_diag *diag) {
+    void *arguments[] = {argument};
+    if (state->updating >= 0) {
+        mlar_graph *graph = &state->graphs[state->updating];
+        void **nodes = state->nodes + (int64_t)state->updating * state->node_limit;
+        if (graph->updating >= graph->node_count) return MLAR_ERROR_LIMIT;
+        state->device->calls++;
+        return mlar_graph_set_node(&state->device->runtime, graph, nodes[graph->updating++], call, arguments);
+    }
+    state->device->calls++;
+    int error = state->device->runtime.launch(
+        call->function, call->grid, 1, 1, call->block, 1, 1, call->lds_bytes,
+        state->recording >= 0 ? state->capture_stream : stream, arguments, NULL);
+    return mlar_runtime_status(&state->device->runtime, error, "hipModuleLaunchKernel", diag);
+}
+
+static mlar_status gpu_launch(void *opaque, const mlar_launch *launch, void *stream, mlar_diag *diag) {
+    mlar_gpu_state *state = opaque;
+    mlar_kernel_call call;
+    mlar_status status = mlar_modules_call(&state->device->modules, (int32_t)launch->id, launch->args,
+                                           launch->layer, &call, diag);
+    if (status != MLAR_OK) return status;
+    const void *argument = launch->block != NULL ? (const void *)launch->block : (const void *)launch->args;
+    mlar_device_scope scope = mlar_device_enter(state->device);
+    status = launch_call(state, &call, (void *)(uintptr_t)argument, stream, diag);
+    mlar_device_leave(state->device, &scope);
+    return note(state, status);
+}
+
+/* ---- programs ---- */
+
+static mlar_status gpu_capture_begin(void *opaque, int32_t index, mlar_diag *diag) {
+    mlar_gpu_state *state = opaque;
+    mlar_device_scope scope = mlar_device_enter(state->device);
+    mlar_status status = mlar_graph_begin(&state->device->runtime, state->capture_stream, diag);
+    mlar_device_leave(state->device, &scope);
+    if (status == MLAR_OK) state->recording = index;
+    return note(state, status);
+}
+
+static mlar_status gpu_capture_end(void *opaque, int32_t index, int keep, mlar_diag *diag) {
+    mlar_gpu_state *state = opaque;
+    mlar_graph *graph = &state->graphs[index];
+    const mlar_runtime *runtime = &state->device->runtime;
+    state->recording = -1;
+    mlar_device_scope scope = mlar_device_enter(state->device);
+    mlar_status status = mlar_graph_end(runtime, state->capture_stream, keep, graph, diag);
+    if (status == MLAR_OK && keep && state->node_limit > 0) {
+        status = mlar_graph_nodes(runtime, graph, state->nodes + (int64_t)index * state->node_limit,
+                                  (size_t)state->node_limit);
+        if (status != MLAR_OK) (void)mlar_graph_destroy(runtime, graph);
+    }
+    mlar_device_leave(state->device, &scope);
+    return note(state, status);
+}
+
+static mlar_status gpu_update_begin(void *opaque, int32_t index) {
+    mlar_gpu_state *state = opaque;
+    state->updating = index;
+    state->graphs[index].updating = 0;
+    return MLAR_OK;
+}
+
+static mlar_status gpu_update_end(void *opaque, int32_t index) {
+    mlar_gpu_state *state = opaque;
+    int complete = state->graphs[index].updating == state->graphs[index].node_count;
+    state->graphs[index].updating = -1;
+    state->updating = -1;
+    return complete ? MLAR_OK : MLAR_ERROR_DEVICE;
+}
+
+/* One call when nothing has changed. The stream says which device; for the default stream it must be current.
+ */
+static mlar_status gpu_replay(void *opaque, int32_t index, void *stream) {
+    mlar_gpu_state *state = opaque;
+    mlar_device_scope scope = {0};
+    if (stream == NULL) scope = mlar_device_enter(state->device);
+    state->device->calls++;
+    mlar_status status = mlar_graph_launch(&state->device->runtime, &state->graphs[index], stream);
+    if (stream == NULL) mlar_device_leave(state->device, &scope);
+    return note(state, status);
+}
+
+static mlar_status gpu_release(void *opaque, int32_t index) {
+    mlar_gpu_state *state = opaque;
+    mlar_device_scope scope = mlar_device_enter(state->device);
+    mlar_status status = mlar_graph_destroy(&state->device->runtime, &state->graphs[index]);
+    mlar_device_leave(state->device, &scope);
+    return note(state, status);
+}
+
+static void *gpu_graph(void *opaque, int32_t index) {
+    return ((mlar_gpu_state *)opaque)->graphs[index].graph;
+}
+
+/* ---- copies and inspection ---- */
+
+static mlar_status gpu_copy(mlar_gpu_state *state, int in, void *to, const void *from, uint64_t bytes,
+                            void *stream) {
+    mlar_device_scope scope = mlar_device_enter(state->device);
+    mlar_status status = mlar_device_transfer(state->device, in, to, from, bytes, stream);
+    mlar_device_leave(state->device, &scope);
+    return note(state, status);
+}
+
+static mlar_status gpu_copy_in(void *opaque, void *to, const void *from, uint64_t bytes, void *stream) {
+    return gpu_copy(opaque, 1, to, from, bytes, stream);
+}
+
+static mlar_status gpu_copy_out(void *opaque, void *to, const void *from, uint64_t bytes, void *stream) {
+    return gpu_copy(opaque, 0, to, from, bytes, stream);
+}
+
+static void gpu_stats(void *opaque, mlar_backend_stats *stats) {
+    mlar_gpu_state *state = opaque;
+    stats->runtime_calls = state->device->calls;
+    stats->variant = state->device->modules.arch;
+    mlar_device_scope scope = mlar_device_enter(state->device);
+    mlar_pool_attributes(state->arena, state->device, stats);
+    mlar_device_leave(state->device, &scope);
+}
+
+const mlar_backend mlar_backend_gpu = {
+    .name = "gpu",
+    .state_bytes = gpu_state_bytes,
+    .init = gpu_init,
+    .deinit = gpu_deinit,
+    .ready = gpu_ready,
+    .capturing = gpu_capturing,
+    .launch = gpu_launch,
+    .capture_begin = gpu_capture_begin,
+    .capture_end = gpu_capture_end,
+    .update_begin = gpu_update_begin,
+    .update_end = gpu_update_end,
+    .replay = gpu_replay,
+    .release = gpu_release,
+    .graph = gpu_graph,
+    .copy_in = gpu_copy_in,
+    .copy_out = gpu_copy_out,
+    .stats = gpu_stats,
+};

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * attend_sm90.hip: the direct strategy's attention for sm_90a, tuned: dsv4 caches of nope 448 and rope 64 whose records
+ * allow 16-byte loads, up to 64 heads a group. The launch table keeps everything else to the portable engine.
+ *
+ * One block of 16 warps a multiprocessor, one launch for all head counts: eight warps fetch and convert key tiles
+ * (sm90_fetch.h); the other eight attend, by one of two ways that the schedule's head group decides: more than 32
+ * heads on wgmma (sm90_wide.h), up to 32 on mma (sm90_narrow.h). The registers of a multiprocessor are dealt out
+ * accordingly: 128 each at launch, then 512 to four threads, one of each warpgroup. */
+#include "kernels/gpu/sm90_fetch.h"
+#include "kernels/gpu/sm90_narrow.h"
+#include "kernels/gpu/sm90_wide.h"
+
+extern __shared__ __align__(1024) uint8_t sm90_shared[];
+
+MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(mlar_stage_args) by_value) {
+    const mlar_stage_args *args = MLAR_ARGS(mlar_stage_args, by_value);
+    sm90_control *control = (sm90_control *)(sm90_shared + SM90_AT_CONTROL);
+    const int32_t thread = mlar_thread(), group = mlar_uniform(thread / SM90_GROUP);
+    const int32_t heads_per_group = mlar_heads_per_group_now(args);
+    sm90_block b;
+    b.args = args;
+    b.layer = &control->layer;
+    b.control = control;
+    b.base = sm90_address(sm90_shared);
+
+    if (thread < (int32_t)(sizeof(mlar_layer_params) / 8))
+        ((uint64_t *)&control->layer)[thread] = ((const uint64_t *)mlar_layer_of(args))[thread];
+    if (thread == SM90_CONSUMERS) control->share = sm90_share_of(args);
+    if (thread == SM90_GROUP) {
+        MLAR_UNROLL for (int32_t stage = 0; stage < 2; ++stage) {
+            sm90_barrier_init(sm90_address(&control->full[stage]), 8);
+            sm90_barrier_init(sm90_address(&control->empty[stage][0]), 8);
+            sm90_barrier_init(sm90_address(&control->empty[stage][1]), 8);
+            sm90_barrier_init(sm90_address(&control->probs[stage]), 4);
+        }
+        sm90_barrier_init_done();
+    }
+    mlar_block_sync();
+
+    if (group >= 2) {
+        SM90_REGISTERS_LESS(72);
+        sm90_fetch(&b);
+        if (control->layer.tail_zero) sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_THREADS - SM90_CONSUMERS);
+    } else if (heads_per_group <= SM90_NARROW_HEADS) {
+        SM90_REGISTERS_MORE(184);
+        if (heads_per_group <= 16)
+            sm90_narrow<1>(&b);
+        else
+            sm90_narrow<2>(&b);
+    } else if (group == 0) {
+        SM90_REGISTERS_MORE(208);
+        sm90_wide_left(&b);
+    } else {
+        SM90_REGISTERS_MORE(160);
+        sm90_wide_right(&b);
+    }
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * gpu.h: what differs between compilers and wave sizes, once.
+ *
+ * The kernels are HIP source compiled without any HIP header (clang, gfx90a, gfx942, gfx950, gfx1100) and the same
+ * source compiled by nvcc (sm_90a). Everything that either compiler spells in its own way stands here: kernel and
+ * launch attributes, indices, barriers, lane exchange, atomics, global accesses of fixed width, fast exponentials,
+ * inline assembly. Matrix instructions are in mma.h. This file knows no cache layout and no attention.
+ *
+ * Words used: a block is a workgroup; a wave is what executes in step (32 or 64 lanes); a compute unit is an SM. */
+#ifndef MLAR_KERNELS_GPU_GPU_H
+#define MLAR_KERNELS_GPU_GPU_H
+
+/* Without always_inline a helper may become a call, and a call may need a private segment. */
+#if defined(__HIP__)
+#define MLAR_DEVICE static __attribute__((device, always_inline)) inline
+#else
+#define MLAR_DEVICE static __device__ __forceinline__
+#endif
+#define MLAR_FN MLAR_DEVICE /* numeric.h and schedule.h follow */
+#if defined(__HIP__)
+#define MLAR_MEMBER __attribute__((device, always_inline)) inline
+#else
+#define MLAR_MEMBER __device__ __forceinline__
+#endif
+
+#include "kernels/numeric.h"
+#include "kernels/params.h"
+
+#define MLAR_INF __builtin_huge_valf()
+#define MLAR_LOG2E 1.44269504088896340736f
+
+/* 16, 8 and 4 bytes that move as one. */
+#if defined(__HIP__)
+typedef uint32_t mlar_u32x4 __attribute__((ext_vector_type(4)));
+typedef uint32_t mlar_u32x2 __attribute__((ext_vector_type(2)));
+typedef float mlar_f32x4 __attribute__((ext_vector_type(4)));
+typedef float mlar_f32x2 __attribute__((ext_vector_type(2)));
+#else
+typedef uint4 mlar_u32x4;
+typedef uint2 mlar_u32x2;
+typedef float4 mlar_f32x4;
+typedef float2 mlar_f32x2;
+#endif
+
+#if defined(__HIP__)
+
+/* ---- clang, AMD ---- */
+
+#if defined(__GFX9__)
+#define MLAR_WAVE 64
+#elif defined(__GFX11__)
+#define MLAR_WAVE 32
+#elif !defined(__HIP_DEVICE_COMPILE__)
+#define MLAR_WAVE 64 /* the host pass reads the source and keeps nothing of it */
+#else
+#error "no wave size is known for this target"
+#endif
+
+#define MLAR_KERNEL extern "C" __attribute__((global))
+#define MLAR_SHARED __attribute__((shared))
+/* Blocks of exactly `threads`, one at a time on a compute unit if need be: registers before occupancy. */
+#define MLAR_BLOCK(threads) __attribute__((amdgpu_flat_work_group_size(threads, threads)))
+#define MLAR_UNROLL _Pragma("unroll")
+#define MLAR_NO_UNROLL _Pragma("nounroll")
+#define MLAR_GLOBAL __attribute__((address_space(1)))
+/* Kernels take their struct by value and read it where the runtime put it: an address taken of the parameter
+ * itself would be one of a private copy. */
+#define MLAR_ARGS(type, by_value) ((void)(by_value), (const type *)__builtin_amdgcn_kernarg_segment_ptr())
+#define MLAR_BY_VALUE(type) type
+
+MLAR_DEVICE int32_t mlar_thread(void) { return (int32_t)__builtin_amdgcn_workitem_id_x(); }
+MLAR_DEVICE int32_t mlar_block(void) { return (int32_t)__builtin_amdgcn_workgroup_id_x(); }
+/* Blocks of the grid, of `threads` each. */
+MLAR_DEVICE int32_t mlar_blocks(int32_t threads) {
+    return (int32_t)(__builtin_amdgcn_grid_size_x() / (uint32_t)threads);
+}
+
+/* Everything written before by any thread of the block is visible after. */
+MLAR_DEVICE void mlar_block_sync(void) {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
+    __builtin_amdgcn_s_barrier();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
+}
+/* The same among the lanes of a wave. They execute in step and LDS keeps their order: the compiler must too. */
+MLAR_DEVICE void mlar_wave_sync(void) {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+    __builtin_amdgcn_wave_barrier();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
+}
+
+/* The same value, but not known to be: what is computed from it is computed here and not kept in registers for long. */
+MLAR_DEVICE int32_t mlar_here(int32_t value) {
+    asm volatile("" : "+v"(value));
+    return value;
+}
+
+/* A value that every lane of the wave holds, into a scalar register. */
+MLAR_DEVICE int32_t mlar_uniform(int32_t value) { return __builtin_amdgcn_readfirstlane(value); }
+
+MLAR_DEVICE uint64_t mlar_ballot(int32_t predicate) {
+#if MLAR_WAVE == 64
+    return __builtin_amdgcn_ballot_w64(predicate != 0);
+#else
+    return __builtin_amdgcn_ballot_w32(predicate != 0);
+#endif
+}
+MLAR_DEVICE int32_t mlar_popcount(uint64_t bits) { return __builtin_popcountll(bits); }
+
+/* The value of lane `from` (0 .. MLAR_WAVE - 1). */
+MLAR_DEVICE uint32_t mlar_lane_get_u32(uint32_t value, int32_t from) {
+    return (uint32_t)__builtin_amdgcn_ds_bpermute(from << 2, (int32_t)value);
+}
+
+MLAR_DEVICE void mlar_atomic_add_u64(uint64_t *where, uint64_t value) {
+    __hip_atomic_fetch_add((MLAR_GLOBAL uint64_t *)where, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+}
+
+MLAR_DEVICE float mlar_exp2(float x) { return __builtin_amdgcn_exp2f(x); }
+MLAR_DEVICE float mlar_log(float x) { return __builtin_logf(x); }
+MLAR_DEVICE float mlar_max(float a, float b) { return __builtin_fmaxf(a, b); }
+
+/* The upper halves of two words: low | high << 16. */
+MLAR_DEVICE uint32_t mlar_pack_high(uint32_t low, uint32_t high) {
+    return __builtin_amdgcn_perm(high, low, 0x07060302u);
+}
+MLAR_DEVICE uint32_t mlar_pack_low(uint32_t low, uint32_t high) {
+    return __builtin_amdgcn_perm(high, low, 0x05040100u);
+}
+
+#else
+
+/* ---- nvcc ---- */
+
+#define MLAR_WAVE 32
+#define MLAR_KERNEL extern "C" __global__
+#define MLAR_SHARED __shared__
+#define MLAR_BLOCK(threads) __launch_bounds__(threads, 1)
+#define MLAR_UNROLL _Pragma("unroll")
+#define MLAR_NO_UNROLL _Pragma("unroll 1")
+#define MLAR_GLOBAL
+#define MLAR_ARGS(type, by_value) (&(by_value))
+#define MLAR_BY_VALUE(type) const __grid_constant__ type
+
+MLAR_DEVICE int32_t mlar_thread(void) { return (int32_t)threadIdx.x; }
+MLAR_DEVICE int32_t mlar_block(void) { return (int32_t)blockIdx.x; }
+MLAR_DEVICE int32_t mlar_blocks(int32_t threads) { return (void)threads, (int32_t)gridDim.x; }
+
+MLAR_DEVICE void mlar_block_sync(void) { __syncthreads(); }
+MLAR_DEVICE void mlar_wave_sync(void) { __syncwarp(); }
+MLAR_DEVICE int32_t mlar_here(int32_t value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+MLAR_DEVICE int32_t mlar_uniform(int32_t value) { return __shfl_sync(0xffffffffu, value, 0); }
+MLAR_DEVICE uint64_t mlar_ballot(int32_t predicate) { return __ballot_sync(0xffffffffu, predicate); }
+MLAR_DEVICE int32_t mlar_popcount(uint64_t bits) { return __popcll(bits); }
+MLAR_DEVICE uint32_t mlar_lane_get_u32(uint32_t value, int32_t from) {
+    return __shfl_sync(0xffffffffu, value, from);
+}
+MLAR_DEVICE void mlar_atomic_add_u64(uint64_t *where, uint64_t value) {
+    asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(where)), "l"(value)
+                 : "memory");
+}
+
+MLAR_DEVICE float mlar_exp2(float x) {
+    float y;
+    asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+MLAR_DEVICE float mlar_log(float x) { return logf(x); }
+MLAR_DEVICE float mlar_max(float a, float b) { return fmaxf(a, b); }
+
+MLAR_DEVICE uint32_t mlar_pack_high(uint32_t low, uint32_t high) { return __byte_perm(low, high, 0x7632); }
+MLAR_DEVICE uint32_t mlar_pack_low(uint32_t low, uint32_t high) { return __byte_perm(low, high, 0x5410); }
+
+#endif
+
+/* ---- built on the above ---- */
+
+MLAR_DEVICE int32_t mlar_lane(void) { return mlar_thread() & (MLAR_WAVE - 1); }
+/* Number of the wave in its block. */
+MLAR_DEVICE int32_t mlar_wave(void) { return mlar_uniform(mlar_thread() / MLAR_WAVE); }
+
+MLAR_DEVICE int32_t mlar_any(int32_t predicate) { return mlar_ballot(predicate) != 0; }
+
+MLAR_DEVICE int32_t mlar_lane_get_i32(int32_t value, int32_t from) {
+    return (int32_t)mlar_lane_get_u32((uint32_t)value, from);
+}
+MLAR_DEVICE float mlar_lane_xor(float value, int32_t mask) {
+    return mlar_f32_from_bits(mlar_lane_get_u32(mlar_f32_bits(value), mlar_lane() ^ mask));
+}
+
+/* Over `lanes` neighbours (a power of two), the same result in each, combined in the same order always. */
+MLAR_DEVICE float mlar_lanes_max(float value, int32_t lanes) {
+    MLAR_UNROLL for (int32_t mask = 1; mask < lanes; mask *= 2) value = mlar_max(value, mlar_lane_xor(value, mask));
+    return value;
+}
+MLAR_DEVICE float mlar_lanes_sum(float value, int32_t lanes) {
+    MLAR_UNROLL for (int32_t mask = 1; mask < lanes; mask *= 2) value += mlar_lane_xor(value, mask);
+    return value;
+}
+
+/* exp in the natural domain; -inf gives 0, NaN stays. */
+MLAR_DEVICE float mlar_exp(float x) { return mlar_exp2(x * MLAR_LOG2E); }
+
+/* Device memory by width. Addresses are naturally aligned for the width. */
+MLAR_DEVICE mlar_u32x4 mlar_load16(const void *from) { return *(const MLAR_GLOBAL mlar_u32x4 *)from; }
+MLAR_DEVICE uint32_t mlar_load4(const void *from) { return *(const MLAR_GLOBAL uint32_t *)from; }
+MLAR_DEVICE uint32_t mlar_load2(const void *from) { return *(const MLAR_GLOBAL uint16_t *)from; }
+MLAR_DEVICE uint32_t mlar_load1(const void *from) { return *(const MLAR_GLOBAL uint8_t *)from; }
+MLAR_DEVICE float mlar_load_f32(const float *from) { return *(const MLAR_GLOBAL float *)from; }
+MLAR_DEVICE mlar_f32x4 mlar_load_f32x4(const float *from) { return *(const MLAR_GLOBAL mlar_f32x4 *)from; }
+MLAR_DEVICE mlar_f32x2 mlar_load_f32x2(const float *from) { return *(const MLAR_GLOBAL mlar_f32x2 *)from; }
+MLAR_DEVICE void mlar_store16(void *to, mlar_u32x4 value) { *(MLAR_GLOBAL mlar_u32x4 *)to = value; }
+MLAR_DEVICE void mlar_store4(void *to, uint32_t value) { *(MLAR_GLOBAL uint32_t *)to = value; }
+MLAR_DEVICE void mlar_store_f32(float *to, float value) { *(MLAR_GLOBAL float *)to = value; }
+MLAR_DEVICE void mlar_store_f32x2(float *to, float x, float y) {
+    mlar_f32x2 pair;
+    pair.x = x;
+    pair.y = y;
+    *(MLAR_GLOBAL mlar_f32x2 *)to = pair;
+}
+
+/* Four bytes at an address that is only known to be even. */
+MLAR_DEVICE uint32_t mlar_load4_halves(const void *from) {
+    return mlar_load2(from) | mlar_load2((const uint8_t *)from + 2) << 16;
+}
+
+/* Two f32 to bf16, to nearest even. */
+MLAR_DEVICE uint32_t mlar_bf16x2(float low, float high) {
+#if defined(__HIP__)
+    return (uint32_t)mlar_bf16_from_f32(low) | (uint32_t)mlar_bf16_from_f32(high) << 16;
+#else
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
+}
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * launch.c: the tables behind launch.h. */
+#include "kernels/gpu/launch.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "kernels/gpu/attend_sizes.h"
+#include "kernels/schedule.h"
+
+/* ---- architectures ---- */
+
+typedef struct gpu_arch {
+    const char *name;
+    int32_t largest_group; /* heads that one attend kernel serves at once, keys up to 512 wide */
+    int32_t nvidia;
+} gpu_arch;
+
+static const gpu_arch archs[] = {
+    {"gfx90a", 64, 0}, {"gfx942", 64, 0}, {"gfx950", 64, 0}, {"gfx1100", 32, 0}, {"sm_90", 64, 1}, {"sm_90a", 64, 1},
+};
+
+/* The least group: what a matrix instruction works on anyway. */
+enum { SMALLEST_GROUP = 16 };
+
+static const gpu_arch *arch_of(const char *name) {
+    const size_t length = name ? strcspn(name, ":") : 0;
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
+        if (strlen(archs[i].name) == length && strncmp(archs[i].name, name, length) == 0) return &archs[i];
+    return NULL;
+}
+
+int32_t mlar_gpu_traits(const char *arch, int32_t heads, int32_t *heads_per_group_min, int32_t *heads_per_group_max) {
+    const gpu_arch *known = arch_of(arch);
+    if (known == NULL) return 0;
+    *heads_per_group_min = mlar_min_i32(heads, SMALLEST_GROUP);
+    *heads_per_group_max = mlar_min_i32(heads, known->largest_group);
+    return 1;
+}
+
+/* ---- attention ---- */
+
+typedef struct attend_kernel {
+    const char *direct, *gathered;
+    int32_t heads, columns;
+    uint32_t lds_bytes;
+    int32_t large;
+} attend_kernel;
+
+static const attend_kernel attend_kernels[] = {
+#define ROW(name, heads, units, lds_bytes, large)                                                                    \
+    {"mlar_attend_direct_" #name, "mlar_attend_gathered_" #name, heads, (units) * MLAR_UNIT_COLUMNS, lds_bytes, large},
+#define X(name, heads, units, lds_bytes) ROW(name, heads, units, lds_bytes, 0)
+#define LARGE(name, heads, units, lds_bytes) ROW(name, heads, units, lds_bytes, 1)
+#include "kernels/gpu/attend_kernels.def"
+};
+
+/* The smallest kernel that takes the largest group at once, or else the largest there is (which takes it in turns). */
+static const attend_kernel *attend_kernel_of(const gpu_arch *arch, const mlar_shape *shape) {
+    const attend_kernel *chosen = NULL;
+    for (size_t i = 0; i < sizeof attend_kernels / sizeof *attend_kernels; i++) {
+        const attend_kernel *kernel = &attend_kernels[i];
+        const int32_t narrow = shape->d_qk <= MLAR_UNITS_NARROW * MLAR_UNIT_COLUMNS;
+        if (narrow != (kernel->columns == MLAR_UNITS_NARROW * MLAR_UNIT_COLUMNS)) continue;
+        if (kernel->large && arch->largest_group < 64) continue;
+        if (chosen == NULL || kernel->heads >= shape->heads_per_group_max) chosen = kernel;
+    }
+    return chosen;
+}
+
+/* ---- grids ---- */
+
+/* Blocks of the small kernels that a compute unit holds at once; more would wait, and each takes items in turns. */
+enum { GATHER_BLOCKS_PER_UNIT = 4, COMBINE_BLOCKS_PER_UNIT = 4, COMBINE_HEADS_PER_BLOCK = 4 };
+
+static uint32_t at_most(int64_t wanted, int64_t limit) {
+    const int64_t blocks = wanted < limit ? wanted : limit;
+    return blocks > 1 ? (uint32_t)blocks : 1;
+}
+
+/* ---- stages ---- */
+
+/* The kernels that every architecture has under one name. */
+static const struct small_kernel {
+    const char *unit, *kernel;
+    uint32_t threads;
+} small_kernels[] = {
+    [MLAR_STAGE_SET_BLOCK] = {"set_block", "mlar_set_block", 64},
+    [MLAR_STAGE_PREPARE] = {"prepare", "mlar_prepare", MLAR_BLOCK_THREADS},
+    [MLAR_STAGE_GATHER] = {"gather", "mlar_gather", MLAR_BLOCK_THREADS},
+    [MLAR_STAGE_COMBINE] = {"combine", "mlar_combine", MLAR_BLOCK_THREADS},
+};
+#define SMALL_KERNELS ((int32_t)(sizeof small_kernels / sizeof *small_kernels))
+#define ATTEND_KERNELS ((int32_t)(sizeof attend_kernels / sizeof *attend_kernels))
+
+static int32_t small_launch(int32_t stage, uint32_t blocks, mlar_gpu_launch *launch) {
+    launch->unit = small_kernels[stage].unit;
+    launch->kernel = small_kernels[stage].kernel;
+    launch->grid_blocks = blocks;
+    launch->block_threads = small_kernels[stage].threads;
+    launch->dynamic_lds_bytes = 0;
+    return 1;
+}
+
+static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, int32_t direct, uint32_t blocks,
+                             mlar_gpu_launch *launch) {
+    launch->unit = "attend_block";
+    launch->kernel = direct ? attend->direct : attend->gathered;
+    launch->grid_blocks = blocks;
+    launch->block_threads = MLAR_BLOCK_THREADS;
+    launch->dynamic_lds_bytes = arch->nvidia ? attend->lds_bytes : 0;
+    return 1;
+}
+
+int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_args *args, const mlar_layer_params *layer,
+                           mlar_gpu_launch *launch) {
+    const gpu_arch *known = arch_of(arch);
+    (void)layer;
+    if (known == NULL) return 0;
+    switch (stage) {
+    case MLAR_STAGE_SET_BLOCK:
+    case MLAR_STAGE_PREPARE: return small_launch(stage, 1, launch);
+    case MLAR_STAGE_GATHER:
+        return small_launch(stage,
+                            at_most((int64_t)args->row_count * (2 * 65536 / MLAR_KEY_TILE),
+                                    (int64_t)args->shape.workers * GATHER_BLOCKS_PER_UNIT),
+                            launch);
+    case MLAR_STAGE_ATTEND_GATHERED:
+    case MLAR_STAGE_ATTEND_DIRECT:
+        return attend_launch(known, attend_kernel_of(known, &args->shape), stage == MLAR_STAGE_ATTEND_DIRECT,
+                             at_most(mlar_attend_grid(&args->shape, args->row_count), args->shape.workers), launch);
+    case MLAR_STAGE_COMBINE:
+        return small_launch(stage,
+                            at_most(((int64_t)args->row_count * args->shape.heads + COMBINE_HEADS_PER_BLOCK - 1) /
+                                        COMBINE_HEADS_PER_BLOCK,
+                                    (int64_t)args->shape.workers * COMBINE_BLOCKS_PER_UNIT),
+                            launch);
+    default: return 0;
+    }
+}
+
+int32_t mlar_gpu_kernel_at(const char *arch, int32_t index, mlar_gpu_launch *kernel) {
+    const gpu_arch *known = arch_of(arch);
+    if (known == NULL) return 0;
+    for (int32_t stage = 0; stage < SMALL_KERNELS; stage++)
+        if (small_kernels[stage].kernel != NULL && index-- == 0) return small_launch(stage, 1, kernel);
+    for (int32_t i = 0; i < ATTEND_KERNELS; i++) {
+        if (attend_kernels[i].large && known->largest_group < 64) continue;
+        for (int32_t direct = 0; direct < 2; direct++)
+            if (index-- == 0) return attend_launch(known, &attend_kernels[i], direct, 1, kernel);
+    }
+    return 0;
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sm90_narrow.h: the consuming warps of the tuned NVIDIA engine for up to 32 heads at a time, on mma.
+ *
+ * Eight warps; warp w has columns 64 w .. 64 w + 63 of the queries (in registers), of the key tile (its own panel) and
+ * of the result. Its part of the scores is partial: all warps' parts meet in shared memory, where each thread sums,
+ * in the warps' order, four tokens of one head (of two with 32 heads), makes them probabilities, and leaves those for
+ * all. Two barriers a tile. A head's probabilities are summed in f32, before they are rounded. */
+#ifndef MLAR_KERNELS_GPU_SM90_NARROW_H
+#define MLAR_KERNELS_GPU_SM90_NARROW_H
+
+#include "kernels/gpu/sm90_finish.h"
+#include "kernels/gpu/sm90_wide.h" /* SM90_BARRIER_CONSUMERS */
+
+/* The warp's queries as the a operand: a[16-head tile][16 columns]. Heads that do not exist are zeros. */
+template <int m_tiles>
+MLAR_DEVICE void sm90_narrow_queries(const sm90_block *b, const sm90_share *share, int32_t row,
+                                     uint32_t a[m_tiles][4][4]) {
+    const int32_t lane = mlar_lane(), warp = mlar_thread() >> 5;
+    MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
+        MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
+            const int32_t head = share->head_begin + 16 * m + 8 * r + lane / 4;
+            const uint16_t *from = b->layer->q + row * b->layer->q_row_stride + head * b->layer->q_head_stride +
+                                   64 * warp + 2 * (lane & 3);
+            MLAR_UNROLL for (int32_t k = 0; k < 4; ++k)
+                MLAR_UNROLL for (int32_t c = 0; c < 2; ++c)
+                    a[m][k][2 * c + r] = head < share->head_end ? mlar_load4(from + 16 * k + 8 * c) : 0;
+        }
+}
+
+/* This warp's part of the scores of tile n, to shared memory. */
+template <int m_tiles>
+MLAR_DEVICE void sm90_narrow_scores(const sm90_block *b, int32_t n, const uint32_t a[m_tiles][4][4]) {
+    const int32_t lane = mlar_lane(), warp = mlar_thread() >> 5;
+    const uint32_t panel =
+        b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)warp * SM90_PANEL_BYTES;
+    const uint32_t row = panel + (uint32_t)(lane & 7) * 128;
+    const uint32_t chunk = (uint32_t)((lane >> 3) ^ (lane & 7)) * 16;
+    const uint32_t to = b->base + SM90_AT_SCORES +
+                        (uint32_t)((warp * SM90_NARROW_HEADS + lane / 4) * SM90_SCORE_STRIDE + 2 * (lane & 3)) * 4;
+    MLAR_UNROLL for (int32_t pair = 0; pair < 4; ++pair) { /* of blocks of 8 tokens */
+        float s[m_tiles][2][4];
+        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
+            MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) s[m][i >> 2][i & 3] = 0.0f;
+        MLAR_UNROLL for (int32_t half = 0; half < 2; ++half) /* of the 64 columns */
+            MLAR_UNROLL for (int32_t t = 0; t < 2; ++t) {
+                uint32_t k[4];
+                sm90_load_matrices(k, row + (uint32_t)(2 * pair + t) * 1024 + (chunk ^ (uint32_t)half * 64));
+                MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
+                    sm90_mma(s[m][t], a[m][2 * half], k[0], k[1]);
+                    sm90_mma(s[m][t], a[m][2 * half + 1], k[2], k[3]);
+                }
+            }
+        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
+            MLAR_UNROLL for (int32_t t = 0; t < 2; ++t)
+                MLAR_UNROLL for (int32_t r = 0; r < 2; ++r)
+                    sm90_store8(to + (uint32_t)((16 * m + 8 * r) * SM90_SCORE_STRIDE + 8 * (2 * pair + t)) * 4,
+                                mlar_f32_bits(s[m][t][2 * r]), mlar_f32_bits(s[m][t][2 * r + 1]));
+    }
+}
+
+/* Four tokens of one head: sums the warps' parts, makes probabilities. max2 and sum are the head's so far (sum: of
+ * this thread's tokens). */
+MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t head, float scale2, float *max2,
+                                     float *sum) {
+    const int32_t place = mlar_thread() & 15; /* of 4 tokens */
+    const float *parts = (const float *)((const char *)b->control - SM90_AT_CONTROL + SM90_AT_SCORES) +
+                         head * SM90_SCORE_STRIDE + 4 * place;
+    const uint32_t counts = (uint32_t)b->control->counts[n & 1][place >> 1] >> 4 * (place & 1);
+    float s[4] = {0.0f, 0.0f, 0.0f, 0.0f}, p[4], max = -MLAR_INF, base, alpha;
+    MLAR_UNROLL for (int32_t w = 0; w < 8; ++w) {
+        const mlar_f32x4 part = *(const mlar_f32x4 *)(parts + w * SM90_NARROW_HEADS * SM90_SCORE_STRIDE);
+        s[0] += part.x, s[1] += part.y, s[2] += part.z, s[3] += part.w;
+    }
+    MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) {
+        s[i] *= scale2;
+        if (counts >> i & 1) max = mlar_max(max, s[i]);
+    }
+    max = mlar_max(*max2, mlar_lanes_max(max, 16));
+    base = max == -MLAR_INF ? 0.0f : max;
+    alpha = mlar_exp2(*max2 - base);
+    *max2 = max;
+    MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) p[i] = counts >> i & 1 ? mlar_exp2(s[i] - base) : 0.0f;
+    *sum = *sum * alpha + ((p[0] + p[1]) + (p[2] + p[3]));
+    sm90_store8(b->base + SM90_AT_PROBS +
+                    (uint32_t)(head * 128 + ((place >> 1) ^ (head & 7)) * 16 + (place & 1) * 8),
+                mlar_bf16x2(p[0], p[1]), mlar_bf16x2(p[2], p[3]));
+    if (place == 0) b->control->alpha[0][head] = alpha;
+}
+
+/* O = alpha O + P V for the warp's 64 columns. */
+template <int m_tiles>
+MLAR_DEVICE void sm90_narrow_values(const sm90_block *b, int32_t n, float o[m_tiles][32]) {
+    const int32_t lane = mlar_lane(), warp = mlar_thread() >> 5;
+    const uint32_t panel =
+        b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)warp * SM90_PANEL_BYTES;
+    /* both operands: matrices 0 and 1 are rows 0 .. 7 and 8 .. 15, 2 and 3 the next chunk of 8 columns */
+    const uint32_t row = (uint32_t)(lane & 15) * 128;
+    const uint32_t chunk = (uint32_t)((lane >> 4) ^ (lane & 7)) * 16;
+    MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
+        const float *alpha = b->control->alpha[0] + 16 * m + lane / 4;
+        const float alpha0 = alpha[0], alpha1 = alpha[8];
+        MLAR_UNROLL for (int32_t i = 0; i < 32; i += 4) {
+            o[m][i] *= alpha0, o[m][i + 1] *= alpha0;
+            o[m][i + 2] *= alpha1, o[m][i + 3] *= alpha1;
+        }
+    }
+    MLAR_UNROLL for (int32_t t = 0; t < 4; ++t) { /* 16 tokens */
+        uint32_t p[m_tiles][4];
+        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
+            sm90_load_matrices(p[m], b->base + SM90_AT_PROBS + (uint32_t)m * 2048 + row + (chunk ^ (uint32_t)t * 32));
+        MLAR_UNROLL for (int32_t c = 0; c < 4; ++c) { /* 16 columns */
+            uint32_t v[4];
+            sm90_load_matrices_transposed(v, panel + (uint32_t)t * 2048 + row + (chunk ^ (uint32_t)c * 32));
+            MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
+                sm90_mma(o[m] + 8 * c, p[m], v[0], v[1]);
+                sm90_mma(o[m] + 8 * c + 4, p[m], v[2], v[3]);
+            }
+        }
+    }
+}
+
+template <int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_block *b) {
+    const float scale2 = b->layer->scale * MLAR_LOG2E;
+    const int32_t warp = mlar_thread() >> 5, soft_head = mlar_thread() >> 4;
+    const sm90_share *share = &b->control->share;
+    sm90_part part = sm90_part_of(b, 0);
+    uint32_t a[m_tiles][4][4];
+    float o[m_tiles][32];
+    int32_t n = 0, index = 0;
+    if (part.tiles) sm90_narrow_queries<m_tiles>(b, share, part.row, a);
+    while (part.tiles) {
+        const sm90_part now = part;
+        const int32_t end = n + now.tiles;
+        float max2[m_tiles], sum[m_tiles];
+        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
+            max2[m] = -MLAR_INF, sum[m] = 0.0f;
+            MLAR_UNROLL for (int32_t i = 0; i < 32; ++i) o[m][i] = 0.0f;
+        }
+        for (; n < end; ++n) {
+            sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
+            sm90_narrow_scores<m_tiles>(b, n, a);
+            sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+            MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
+                sm90_narrow_softmax(b, n, 16 * m + soft_head, scale2, &max2[m], &sum[m]);
+            sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+            sm90_narrow_values<m_tiles>(b, n, o);
+            mlar_wave_sync();
+            sm90_release(b, n, 0);
+            sm90_release(b, n, 1);
+        }
+        part = sm90_part_of(b, ++index);
+        if (part.tiles) sm90_narrow_queries<m_tiles>(b, share, part.row, a);
+        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
+            const int32_t local = 16 * m + soft_head, head = share->head_begin + local;
+            const float total = mlar_lanes_sum(sum[m], 16);
+            if ((mlar_thread() & 15) == 0 && head < share->head_end)
+                b->control->factor[local] = sm90_finish_head(b, &now, head, max2[m], total);
+        }
+        sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
+            sm90_finish_store<8>(b, &now, o[m], 16 * m, share->head_begin, share->head_end, 64 * warp);
+    }
+}
+
+#endif

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sm90_wide.h: the consuming warpgroups of the tuned NVIDIA engine for 33 to 64 heads at a time, on wgmma.
+ *
+ * Queries [64 heads][512] and the key tile [64 tokens][512] lie in shared memory. The left warpgroup makes the scores
+ * S[64 x 64] = Q K^T, their softmax, and the bf16 probabilities P in shared memory; then each warpgroup adds P V for
+ * its half of the columns, V being the key tile read the other way. While the left one's P V is under way it issues
+ * the next tile's scores behind it. A head's probabilities are summed in f32, before they are rounded. */
+#ifndef MLAR_KERNELS_GPU_SM90_WIDE_H
+#define MLAR_KERNELS_GPU_SM90_WIDE_H
+
+#include "kernels/gpu/sm90_finish.h"
+
+#define SM90_BARRIER_CONSUMERS 1
+#define SM90_BARRIER_LEFT      2
+
+/* Asks for a part's queries, 16 bytes at a time; heads that do not exist are zeros. */
+MLAR_DEVICE void sm90_wide_queries(const sm90_block *b, const sm90_share *share, int32_t row) {
+    const int32_t chunk = mlar_thread() & 63, first = mlar_thread() >> 6, heads = share->head_end - share->head_begin;
+    const int64_t head_stride = b->layer->q_head_stride;
+    const uint16_t *from = b->layer->q + row * b->layer->q_row_stride + share->head_begin * head_stride + 8 * chunk;
+    const uint32_t to = b->base + SM90_AT_QUERIES + (uint32_t)(chunk >> 3) * SM90_PANEL_BYTES;
+    MLAR_NO_UNROLL for (int32_t local = first; local < SM90_WIDE_HEADS; local += SM90_CONSUMERS / 64) {
+        const int32_t exists = local < heads;
+        sm90_copy16(to + (uint32_t)local * 128 + (uint32_t)((chunk ^ local) & 7) * 16,
+                    exists ? from + local * head_stride : from, exists);
+    }
+}
+
+/* S (+)= Q K^T over one panel, 64 of the 512 columns. */
+template <int panel> MLAR_DEVICE void sm90_wide_scores_panel(float s[32], uint32_t q, uint32_t k) {
+    sm90_wgmma_64<panel * SM90_PANEL_BYTES + 0, panel * SM90_PANEL_BYTES + 0>(s, q, k, panel > 0);
+    sm90_wgmma_64<panel * SM90_PANEL_BYTES + 32, panel * SM90_PANEL_BYTES + 32>(s, q, k, 1);
+    sm90_wgmma_64<panel * SM90_PANEL_BYTES + 64, panel * SM90_PANEL_BYTES + 64>(s, q, k, 1);
+    sm90_wgmma_64<panel * SM90_PANEL_BYTES + 96, panel * SM90_PANEL_BYTES + 96>(s, q, k, 1);
+}
+
+/* Issues S = Q K^T of tile n. */
+MLAR_DEVICE void sm90_wide_scores(const sm90_block *b, int32_t n, float s[32]) {
+    const uint32_t q = sm90_descriptor_rows(b->base + SM90_AT_QUERIES);
+    const uint32_t k = sm90_descriptor_rows(b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES);
+    sm90_wgmma_begin();
+    sm90_wide_scores_panel<0>(s, q, k);
+    sm90_wide_scores_panel<1>(s, q, k);
+    sm90_wide_scores_panel<2>(s, q, k);
+    sm90_wide_scores_panel<3>(s, q, k);
+    sm90_wide_scores_panel<4>(s, q, k);
+    sm90_wide_scores_panel<5>(s, q, k);
+    sm90_wide_scores_panel<6>(s, q, k);
+    sm90_wide_scores_panel<7>(s, q, k);
+    sm90_wgmma_commit();
+}
+
+/* O (+)= P V over 16 tokens. */
+template <int step>
+MLAR_DEVICE void sm90_wide_values_step(float o[128], uint32_t p, uint32_t v, int32_t accumulate) {
+    sm90_wgmma_128<step * 32, step * 2048>(o, p, v, accumulate);
+    sm90_wgmma_128<step * 32, step * 2048 + 2 * SM90_PANEL_BYTES>(o + 64, p, v, accumulate);
+}
+
+/* Issues O (+)= P V for this warpgroup's 256 columns, in two groups of 32 tokens each. */
+MLAR_DEVICE void sm90_wide_values(const sm90_block *b, int32_t n, int32_t right, float o[128], int32_t accumulate) {
+    const uint32_t p = sm90_descriptor_rows(b->base + SM90_AT_PROBS + (uint32_t)(n & 1) * SM90_PANEL_BYTES);
+    const uint32_t v = sm90_descriptor_columns(
+        b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)right * 4 * SM90_PANEL_BYTES,
+        SM90_PANEL_BYTES);
+    sm90_wgmma_begin();
+    sm90_wide_values_step<0>(o, p, v, accumulate);
+    sm90_wide_values_step<1>(o, p, v, 1);
+    sm90_wgmma_commit();
+    sm90_wide_values_step<2>(o, p, v, 1);
+    sm90_wide_values_step<3>(o, p, v, 1);
+    sm90_wgmma_commit();
+}
+
+/* Multiplies the sums of this lane's two heads, unless nothing in the warp changes. */
+MLAR_DEVICE void sm90_wide_rescale(float o[128], float alpha0, float alpha1) {
+    if (!mlar_any(alpha0 != 1.0f || alpha1 != 1.0f)) return;
+    MLAR_UNROLL for (int32_t i = 0; i < 128; i += 4) {
+        o[i] *= alpha0, o[i + 1] *= alpha0;
+        o[i + 2] *= alpha1, o[i + 3] *= alpha1;
+    }
+}
+
+/* What the left warpgroup knows of a lane's two heads. */
+typedef struct sm90_heads {
+    float max2[2]; /* of the scores so far, times log2(e) */
+    float sum[2];  /* this lane's tokens only */
+    float alpha[2];
+} sm90_heads;
+
+/* Scores of tile n to probabilities in shared memory. */
+MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], float scale2, sm90_heads *heads) {
+    const int32_t lane = mlar_lane(), column = 2 * (lane & 3), row = (mlar_thread() >> 5) * 16 + lane / 4;
+    const uint64_t counts = *(const uint64_t *)b->control->counts[n & 1];
+    const uint32_t to = b->base + SM90_AT_PROBS + (uint32_t)(n & 1) * SM90_PANEL_BYTES + (uint32_t)(row * 128 + 2 * column);
+    MLAR_UNROLL for (int32_t i = 0; i < 32; ++i) s[i] *= scale2;
+    if (counts != ~0ull) { /* whatever a masked token's score is, NaN too, it becomes one whose probability is 0 */
+        const uint32_t low = (uint32_t)(counts >> column), high = (uint32_t)(counts >> 32 >> column);
+        MLAR_UNROLL for (int32_t i = 0; i < 32; ++i)
+            if (!((i < 16 ? low : high) >> (i / 4 % 4 * 8 + i % 2) & 1)) s[i] = -MLAR_INF;
+    }
+    MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
+        float max2 = -MLAR_INF, base, sum = 0.0f;
+        MLAR_UNROLL for (int32_t k = 0; k < 32; k += 4)
+            max2 = mlar_max(max2, mlar_max(s[k + 2 * r], s[k + 2 * r + 1]));
+        max2 = mlar_max(heads->max2[r], mlar_lanes_max(max2, 4));
+        base = max2 == -MLAR_INF ? 0.0f : max2;
+        heads->alpha[r] = mlar_exp2(heads->max2[r] - base);
+        heads->max2[r] = max2;
+        MLAR_UNROLL for (int32_t k = 0; k < 8; ++k) {
+            const float p0 = mlar_exp2(s[4 * k + 2 * r] - base), p1 = mlar_exp2(s[4 * k + 2 * r + 1] - base);
+            sum += p0 + p1;
+            /* row & 7 is lane / 4 for both r */
+            sm90_store4(to + (uint32_t)(r * 8 * 128) + (uint32_t)((k ^ lane / 4) * 16), mlar_bf16x2(p0, p1));
+        }
+        heads->sum[r] = heads->sum[r] * heads->alpha[r] + sum;
+        if ((lane & 3) == 0) b->control->alpha[n & 1][row + 8 * r] = heads->alpha[r];
+    }
+}
+
+/* Warpgroup 0. */
+MLAR_DEVICE void sm90_wide_left(const sm90_block *b) {
+    const float scale2 = b->layer->scale * MLAR_LOG2E;
+    const int32_t lane = mlar_lane(), first = (mlar_thread() >> 5) * 16;
+    const sm90_share *share = &b->control->share;
+    sm90_part part = sm90_part_of(b, 0);
+    float o[128], s[32];
+    int32_t n = 0, index = 0;
+    if (part.tiles) sm90_wide_queries(b, share, part.row);
+    while (part.tiles) {
+        const sm90_part now = part;
+        const int32_t end = n + now.tiles;
+        sm90_heads heads = {{-MLAR_INF, -MLAR_INF}, {0.0f, 0.0f}, {0.0f, 0.0f}};
+        int32_t accumulate = 0;
+        sm90_copy_wait();
+        sm90_fence_async();
+        sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+        sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
+        sm90_wide_scores(b, n, s);
+        SM90_WGMMA_WAIT(0);
+        for (; n < end; ++n) {
+            SM90_PIN(s, 32);
+            sm90_wide_softmax(b, n, s, scale2, &heads);
+            sm90_fence_async();
+            sm90_group_sync(SM90_BARRIER_LEFT, SM90_GROUP);
+            if (lane == 0) sm90_barrier_arrive(sm90_probs(b, n));
+            if (accumulate) sm90_wide_rescale(o, heads.alpha[0], heads.alpha[1]);
+            SM90_PIN(o, 128);
+            sm90_wide_values(b, n, 0, o, accumulate);
+            accumulate = 1;
+            if (n + 1 < end) {
+                sm90_barrier_wait(sm90_full(b, n + 1), sm90_parity(n + 1));
+                SM90_PIN(s, 32);
+                sm90_wide_scores(b, n + 1, s);
+                SM90_WGMMA_WAIT(2);
+                sm90_release(b, n, 0);
+                SM90_WGMMA_WAIT(1);
+                sm90_release(b, n, 1);
+                SM90_WGMMA_WAIT(0);
+            } else {
+                SM90_WGMMA_WAIT(1);
+                sm90_release(b, n, 0);
+                SM90_WGMMA_WAIT(0);
+                sm90_release(b, n, 1);
+            }
+            SM90_PIN(o, 128);
+        }
+        SM90_PIN(o, 128);
+        part = sm90_part_of(b, ++index);
+        if (part.tiles) sm90_wide_queries(b, share, part.row);
+        MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
+            const int32_t local = first + lane / 4 + 8 * r, head = share->head_begin + local;
+            const float sum = mlar_lanes_sum(heads.sum[r], 4);
+            if ((lane & 3) == 0 && head < share->head_end)
+                b->control->factor[local] = sm90_finish_head(b, &now, head, heads.max2[r], sum);
+        }
+        sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+        sm90_finish_store<32>(b, &now, o, first, share->head_begin, share->head_end, 0);
+    }
+}
+
+/* Warpgroup 1. */
+MLAR_DEVICE void sm90_wide_right(const sm90_block *b) {
+    const int32_t lane = mlar_lane(), first = (mlar_thread() >> 5 & 3) * 16;
+    const sm90_share *share = &b->control->share;
+    sm90_part part = sm90_part_of(b, 0);
+    float o[128];
+    int32_t n = 0, index = 0;
+    if (part.tiles) sm90_wide_queries(b, share, part.row);
+    while (part.tiles) {
+        const sm90_part now = part;
+        const int32_t end = n + now.tiles;
+        int32_t accumulate = 0;
+        sm90_copy_wait();
+        sm90_fence_async();
+        sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+        for (; n < end; ++n) {
+            sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
+            sm90_barrier_wait(sm90_probs(b, n), sm90_parity(n));
+            if (accumulate) {
+                const float *alpha = b->control->alpha[n & 1] + first + lane / 4;
+                sm90_wide_rescale(o, alpha[0], alpha[8]);
+            }
+            SM90_PIN(o, 128);
+            sm90_wide_values(b, n, 1, o, accumulate);
+            accumulate = 1;
+            SM90_WGMMA_WAIT(1);
+            sm90_release(b, n, 0);
+            SM90_WGMMA_WAIT(0);
+            sm90_release(b, n, 1);
+            SM90_PIN(o, 128);
+        }
+        part = sm90_part_of(b, ++index);
+        if (part.tiles) sm90_wide_queries(b, share, part.row);
+        sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+        sm90_finish_store<32>(b, &now, o, first, share->head_begin, share->head_end, 256);
+    }
+}
+
+#endif
