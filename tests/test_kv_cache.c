@@ -107,6 +107,13 @@ static float bf16_float(uint16_t bits) {
     return (float)reference_bf16_value(bits);
 }
 
+static double largest_of(const float *values, int32_t count) {
+    double largest = 0;
+    for (int32_t i = 0; i < count; ++i)
+        if (fabsf(values[i]) > largest) largest = fabsf(values[i]);
+    return largest;
+}
+
 /* What comes back is within half a step of what went in: 2^-4 of the value where fp8 is normal, the least
  * subnormal's half below. */
 static void tokens_come_back(void **state) {
@@ -135,10 +142,9 @@ static void tokens_come_back(void **state) {
         for (int32_t d = 0; d < VALUES; ++d) {
             double step = 0;
             if (d < NOPE && layout != MLAR_LAYOUT_BF16) {
-                double scale, amax = 0;
+                const double amax = largest_of(values + d / tile * tile, tile);
+                double scale;
                 float f32_scale;
-                for (int32_t i = d / tile * tile; i < (d / tile + 1) * tile; ++i)
-                    amax = fmax(amax, fabsf(values[i]));
                 memcpy(&f32_scale, scales + d / tile * 4, sizeof f32_scale);
                 scale =
                     layout == MLAR_LAYOUT_DSV4 ? reference_e8m0_value(scales[d / tile]) : (double)f32_scale;

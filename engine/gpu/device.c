@@ -47,8 +47,11 @@ void mlar_device_leave(mlar_device *device, const mlar_device_scope *scope) {
 
 int mlar_device_capturing(mlar_device *device, void *stream) {
     int status = 0;
+    mlar_device_scope scope = mlar_device_enter(device); /* the default stream is the current device's */
+    int error = device->runtime.stream_capturing(stream, &status);
     device->calls++;
-    return device->runtime.stream_capturing(stream, &status) != MLAR_GPU_SUCCESS || status != 0;
+    mlar_device_leave(device, &scope);
+    return status != 0 || (error >= MLAR_GPU_ERROR_CAPTURE_FIRST && error <= MLAR_GPU_ERROR_CAPTURE_LAST);
 }
 
 /* ---- architecture ---- */

@@ -6,10 +6,10 @@
  *     bench_cpu [--rows 1,4,16] [--threads 1,2] [--heads 64] [--isa auto] [--window 128] [--extra 512]
  *               [--rounds 15]
  *
- * In each round every candidate runs one step, one after the other, so that a disturbance of the machine meets
- * all of them; what is printed are medians over the rounds. The inputs rotate through more memory than the
- * caches hold. Each candidate's first step is checked against the float64 reference. The kernels are driven
- * without the engine; prepare and combine are part of every figure. */
+ * In each round every candidate runs one step, one after the other, so that a disturbance of the machine
+ * meets all of them; what is printed are medians over the rounds. The inputs rotate through more memory than
+ * the caches hold. Each candidate's first step is checked against the float64 reference. The kernels are
+ * driven without the engine; prepare and combine are part of every figure. */
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -78,8 +78,8 @@ static void run_step(const mlar_cpu_kernels *kernels, bench_step *step, bool gat
     run_stage(kernels, step, MLAR_STAGE_COMBINE, pool);
 }
 
-/* A shape as the engine makes it: policy balanced, one tile of rows. Four workers for each thread even out what
- * one thread's core may be slower than another's. */
+/* A shape as the engine makes it: policy balanced, one tile of rows. Four workers for each thread even out
+ * what one thread's core may be slower than another's. */
 static void step_open(bench_step *step, const step_case *made, int32_t threads) {
     mlar_stage_args *args = &step->args;
     mlar_shape *shape = &args->shape;
@@ -97,7 +97,8 @@ static void step_open(bench_step *step, const step_case *made, int32_t threads) 
         const int32_t width = made->layer.scope[s].width;
         keys += width;
         tiles += mlar_ceil_div(width, MLAR_KEY_TILE);
-        args->gathered[s] = allocate((uint64_t)rows * (uint64_t)width * (uint64_t)shape->d_qk * sizeof(uint16_t));
+        args->gathered[s] =
+            allocate((uint64_t)rows * (uint64_t)width * (uint64_t)shape->d_qk * sizeof(uint16_t));
     }
     shape->slot_limit = (int32_t)mlar_balanced_slot_bound(shape->workers, 1, rows, tiles);
     slots = (uint64_t)shape->slot_limit * (uint64_t)shape->heads;
@@ -150,7 +151,8 @@ static step_case *make_case(const options *given, int32_t rows, uint64_t seed) {
             .fp8 = MLAR_FP8_E4M3FN,
             .list_form = MLAR_LIST_DENSE,
             .block_size = 64,
-            .num_blocks = mlar_ceil_div(rows * width[s] * 3, 64), /* most tokens are read once, none in order */
+            .num_blocks =
+                mlar_ceil_div(rows * width[s] * 3, 64), /* most tokens are read once, none in order */
             .width = width[s],
             .rows_per_len = 1,
         };
@@ -214,7 +216,8 @@ static double at_share(double *values, int32_t count, double share) {
 
 /* ---- one line of the table for each candidate ---- */
 
-static bool check_all(candidate *list, int32_t candidates, bench_step *step, step_case *made, parallel *pool) {
+static bool check_all(candidate *list, int32_t candidates, bench_step *step, step_case *made,
+                      parallel *pool) {
     reference *expected = reference_new(&made->layer, &made->shape, made->spec.rows);
     bool pass = true;
     for (int32_t c = 0; c < candidates; ++c) {
@@ -264,8 +267,8 @@ static bool bench(const options *given, candidate *list, int32_t candidates, int
             printf("%6s", "-");
         printf(" | %7.1f | %6.0f %% |\n", flop / us * 1e-3, 100 * flop / us * 1e-3 / peak);
     }
-    printf("| %4" PRId32 " | %7" PRId32 " | %-18s | %8s | %8s | %6s | %7.1f | %8s |\n", rows, threads, "FMA peak", "", "",
-           "", peak, "");
+    printf("| %4" PRId32 " | %7" PRId32 " | %-18s | %8s | %8s | %6s | %7.1f | %8s |\n", rows, threads,
+           "FMA peak", "", "", "", peak, "");
     fflush(stdout);
     for (int32_t i = 0; i < cases; ++i) case_free(made[i]);
     free(made);
@@ -319,15 +322,22 @@ static bool read_options(int argc, char **argv, options *given) {
 int main(int argc, char **argv) {
     static candidate list[MAX_CANDIDATES];
     options given = {
-        .rows = {1, 4, 16}, .rows_count = 3, .threads = {1, 2}, .threads_count = 2,
-        .heads = 64,        .window = 128,   .extra = 512,      .rounds = 15,
+        .rows = {1, 4, 16},
+        .rows_count = 3,
+        .threads = {1, 2},
+        .threads_count = 2,
+        .heads = 64,
+        .window = 128,
+        .extra = 512,
+        .rounds = 15,
         .isa = "auto",
     };
     int32_t candidates;
     bool pass = true;
     if (!read_options(argc, argv, &given)) {
-        fprintf(stderr, "usage: bench_cpu [--rows 1,4,16] [--threads 1,2] [--heads 64] [--isa auto|all|NAME]\n"
-                        "                 [--window 128] [--extra 512] [--rounds 15]\n");
+        fprintf(stderr,
+                "usage: bench_cpu [--rows 1,4,16] [--threads 1,2] [--heads 64] [--isa auto|all|NAME]\n"
+                "                 [--window 128] [--extra 512] [--rounds 15]\n");
         return 2;
     }
     candidates = list_candidates(&given, list);
@@ -336,8 +346,9 @@ int main(int argc, char **argv) {
 #else
     printf("built without OpenBLAS: no comparison\n");
 #endif
-    printf("h %" PRId32 ", window %" PRId32 " + extra %" PRId32 ", d 512, dsv4, median of %" PRId32 " rounds\n\n", given.heads,
-           given.window, given.extra, given.rounds);
+    printf("h %" PRId32 ", window %" PRId32 " + extra %" PRId32 ", d 512, dsv4, median of %" PRId32
+           " rounds\n\n",
+           given.heads, given.window, given.extra, given.rounds);
     printf("|    B | threads | what               |       us |  10 %% us | x BLAS | GFLOP/s | FMA peak |\n");
     printf("| ---: | ------: | ------------------ | -------: | -------: | -----: | ------: | -------: |\n");
     for (int32_t r = 0; r < given.rows_count; ++r)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * blas_attention.c: see blas_attention.h. Compiled for this machine's own instructions, as OpenBLAS picks its
- * own; every loop below is one that the compiler vectorises. Where a step has fewer rows than threads, a row's
- * heads are shared out. */
+ * own; every loop below is one that the compiler vectorises. Where a step has fewer rows than threads, a
+ * row's heads are shared out. */
 #include "tests/bench/blas_attention.h"
 
 #include <cblas.h>
@@ -59,7 +59,8 @@ static inline float fast_exp(float x) {
     const float n = rintf(clamped * 1.44269504f);
     const float r = (clamped - n * 0.693145752f) - n * 1.42860677e-6f;
     const float fit =
-        1.0f + r * (1.0f + r * (0.49999994f + r * (0.16666521f + r * (0.04166839f + r * (0.00836872f + r * 0.00138146f)))));
+        1.0f + r * (1.0f + r * (0.49999994f +
+                                r * (0.16666521f + r * (0.04166839f + r * (0.00836872f + r * 0.00138146f)))));
     return fit * mlar_f32_from_bits((uint32_t)((int32_t)n + 127) << 23);
 }
 
@@ -99,19 +100,21 @@ static void attend_chunk(const blas_step *step, int64_t row, int64_t chunk, blas
     for (int32_t h = 0; h < heads; ++h)
         widen(layer->q + row * layer->q_row_stride + (begin + h) * layer->q_head_stride,
               queries + (int64_t)h * shape->d_qk, shape->d_qk);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, heads, keys, shape->d_qk, layer->scale, queries, shape->d_qk,
-                at.keys, shape->d_qk, 0.0f, scores, keys);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, heads, keys, shape->d_qk, layer->scale, queries,
+                shape->d_qk, at.keys, shape->d_qk, 0.0f, scores, keys);
     for (int32_t h = 0; h < heads; ++h) {
         float max, sum, factor;
         softmax(scores + (int64_t)h * keys, keys, &max, &sum);
         factor = 1.0f / (layer->sink ? sum + expf(layer->sink[begin + h] - max) : sum);
         for (int32_t j = 0; j < keys; ++j) scores[(int64_t)h * keys + j] *= factor;
-        if (layer->lse) layer->lse[row * layer->lse_row_stride + (begin + h) * layer->lse_head_stride] = max + logf(sum);
+        if (layer->lse)
+            layer->lse[row * layer->lse_row_stride + (begin + h) * layer->lse_head_stride] = max + logf(sum);
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, heads, shape->d_v, keys, 1.0f, scores, keys, at.keys,
-                shape->d_qk, 0.0f, out, shape->d_v);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, heads, shape->d_v, keys, 1.0f, scores, keys,
+                at.keys, shape->d_qk, 0.0f, out, shape->d_v);
     for (int32_t h = 0; h < heads; ++h) {
-        uint16_t *to = (uint16_t *)layer->out + row * layer->out_row_stride + (begin + h) * layer->out_head_stride;
+        uint16_t *to =
+            (uint16_t *)layer->out + row * layer->out_row_stride + (begin + h) * layer->out_head_stride;
         const float *from = out + (int64_t)h * shape->d_v;
         for (int32_t d = 0; d < shape->d_v; ++d) {
             const uint32_t bits = mlar_f32_bits(from[d]); /* finite: the inputs are ordinary */
@@ -158,7 +161,8 @@ void blas_attend(const mlar_cpu_kernels *gather, mlar_stage_args *args, parallel
     for (int32_t s = 0; s < layer->scope_count; ++s) step.keys += layer->scope[s].width;
     step.row_floats = blas_row_floats(&args->shape, step.keys);
     step.row_chunks = mlar_ceil_div(threads, rows);
-    openblas_set_num_threads(1); /* the threads are ours: OpenBLAS's own would have to be started and joined twice */
+    openblas_set_num_threads(
+        1); /* the threads are ours: OpenBLAS's own would have to be started and joined twice */
     if (step.row_chunks == 1) {
         parallel_for(pool, rows, row_item, &step);
         return;

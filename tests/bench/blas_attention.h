@@ -20,7 +20,8 @@ const char *blas_name(void);
 uint64_t blas_row_floats(const mlar_shape *shape, int32_t keys);
 
 /* One step. `args` are those of the library's own step with strategy gather; every list is full, every entry
- * counts, values are the whole key or its first d_v elements. workspace: [max(rows, threads)][blas_row_floats]. */
+ * counts, values are the whole key or its first d_v elements. workspace: [max(rows,
+ * threads)][blas_row_floats]. */
 void blas_attend(const mlar_cpu_kernels *gather, mlar_stage_args *args, parallel *pool, float *workspace);
 
 #endif

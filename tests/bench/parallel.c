@@ -69,7 +69,8 @@ parallel *parallel_new(int32_t threads) {
     if (!pool) abort();
     pool->threads = threads;
     pool->handles = calloc((size_t)threads, sizeof *pool->handles);
-    if (!pool->handles || pthread_mutex_init(&pool->mutex, NULL) || pthread_cond_init(&pool->wake, NULL)) abort();
+    if (!pool->handles || pthread_mutex_init(&pool->mutex, NULL) || pthread_cond_init(&pool->wake, NULL))
+        abort();
     for (int32_t i = 1; i < threads; ++i) {
         helper *self = malloc(sizeof *self);
         if (!self) abort();

@@ -98,10 +98,8 @@ static void listen_to_both(int out, int err) {
         struct pollfd streams[2] = {{.fd = out_open ? out : -1, .events = POLLIN},
                                     {.fd = err_open ? err : -1, .events = POLLIN}};
         if (poll(streams, 2, -1) < 0) continue;
-        if (streams[0].revents)
-            out_open = listen(out, command_said.out, sizeof command_said.out, &out_used);
-        if (streams[1].revents)
-            err_open = listen(err, command_said.err, sizeof command_said.err, &err_used);
+        if (streams[0].revents) out_open = listen(out, command_said.out, sizeof command_said.out, &out_used);
+        if (streams[1].revents) err_open = listen(err, command_said.err, sizeof command_said.err, &err_used);
     }
 }
 
@@ -169,9 +167,9 @@ void command_refuses(const char *needle, const char *first, ...) {
 }
 
 void command_must_exit(int code) {
-    if (command_said.code != code)
-        fail_msg("%s: exit status %d, expected %d\n%s%s", command_said.line, command_said.code, code,
-                 command_said.out, command_said.err);
+    if (command_said.code == code) return;
+    print_error("%s%s", command_said.out, command_said.err); /* fail_msg would cut it */
+    fail_msg("%s: exit status %d, expected %d", command_said.line, command_said.code, code);
 }
 
 unsigned long long command_number(const char *label) {

@@ -38,14 +38,15 @@ extern const bool command_is_sanitized;
 /* Arguments behind the program's name, the last one NULL. Returns the exit status. */
 __attribute__((sentinel)) int command_run(const char *first, ...);
 
-/* The same, and it must exit with 2, say nothing on standard output and one line on standard error that begins
- * with "mlarena: " and contains `needle`. */
+/* The same, and it must exit with 2, say nothing on standard output and one line on standard error that
+ * begins with "mlarena: " and contains `needle`. */
 __attribute__((sentinel)) void command_refuses(const char *needle, const char *first, ...);
 
 /* The last run must have exited with `code`; where not, everything it said becomes the failure's message. */
 void command_must_exit(int code);
 
-/* The number behind the first `label` in the last run's standard output or error; fails where there is none. */
+/* The number behind the first `label` in the last run's standard output or error; fails where there is none.
+ */
 unsigned long long command_number(const char *label);
 
 #endif

@@ -21,6 +21,18 @@
 
 #include "tests/support/cases.h"
 
+/* Sanitizers take about ten times as long; they look for other things, and fewer steps show them. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 /* Statuses compared by name, so that a failure says more than a number. */
 #define MUST_BE(status, call) assert_string_equal(mlar_status_name(call), mlar_status_name(status))
 #define MUST(call)            MUST_BE(MLAR_OK, call)

@@ -212,7 +212,8 @@ static int parse_batches(const char *text, int32_t batches[BENCH_BATCHES]) {
     while (*text) {
         char *end;
         long value = strtol(text, &end, 10);
-        if (*text < '0' || *text > '9' || value < 1 || value > 65536 || count == BENCH_BATCHES || (*end != 0 && *end != ','))
+        if (*text < '0' || *text > '9' || value < 1 || value > 65536 || count == BENCH_BATCHES ||
+            (*end != 0 && *end != ','))
             return 0;
         batches[count++] = (int32_t)value;
         if (*end == ',' && end[1] == 0) return 0;

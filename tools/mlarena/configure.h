@@ -13,8 +13,8 @@ int configure_model(const options *o, mlar_config *config);
 /* What all commands share: strategy, policy, splits, budget, threads, isa ... 0 or EXIT_UNUSABLE. */
 int configure_run(const options *o, mlar_config *config);
 
-/* --replays, which leaves *replays alone if it is not given, and --graph, which is on if it is not given. 0 or
- * EXIT_UNUSABLE. */
+/* --replays, which leaves *replays alone if it is not given, and --graph, which is on if it is not given. 0
+ * or EXIT_UNUSABLE. */
 int configure_replays(const options *o, int64_t *replays);
 int configure_graph(const options *o, int *graph);
 

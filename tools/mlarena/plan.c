@@ -64,7 +64,8 @@ int command_plan(const options *o) {
     mlar_memory memory = {.struct_size = sizeof memory};
     mlar_status status = mlar_memory_query(&config, &memory, &diag);
     if (status != MLAR_OK) return unusable_diag(&diag, status);
-    if (o->svg != NULL && draw(o->svg, &config, &memory)) return unusable("%s: cannot be written: %s", o->svg, strerror(errno));
+    if (o->svg != NULL && draw(o->svg, &config, &memory))
+        return unusable("%s: cannot be written: %s", o->svg, strerror(errno));
     if (o->json) {
         print_json(&config, &memory);
         return EXIT_WITHIN;

@@ -374,11 +374,11 @@ static json_t *json_outcome(const outcome *out) {
                                                   "max_abs", number(r->max_abs), "cosine_difference",
                                                   number(r->cosine_difference)));
         if (!r->pass)
-            json_object_update_new(
-                one, json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "rule", r->rule, "row",
-                               (json_int_t)r->row, "head", place_or_null(r->head), "entry",
-                               place_or_null(r->entry), "element", place_or_null(r->element), "computed",
-                               number(r->computed), "expected", number(r->expected)));
+            json_object_update_new(one, json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "rule", r->rule,
+                                                  "row", (json_int_t)r->row, "head", place_or_null(r->head),
+                                                  "entry", place_or_null(r->entry), "element",
+                                                  place_or_null(r->element), "computed", number(r->computed),
+                                                  "expected", number(r->expected)));
         json_object_set_new(checks, compared[i].name, one);
     }
     return json_pack("{s:s, s:b, s:o, s:I, s:I, s:f, s:f}", "strategy", strategy_name(out->strategy), "pass",
@@ -458,8 +458,9 @@ static int run_all(const options *o, place *where, const stepfile *step) {
     if (worst != EXIT_UNUSABLE && o->json && print_json(o, step, where, outcomes, count) != 0)
         worst = EXIT_UNUSABLE;
     if (worst == EXIT_WITHIN && !o->json)
-        printf("\n%s\n", anything_checked(outcomes, count) ? "all within SPEC"
-                                                             : "the file expects nothing: nothing was compared");
+        printf("\n%s\n", anything_checked(outcomes, count)
+                             ? "all within SPEC"
+                             : "the file expects nothing: nothing was compared");
     for (int i = 0; i < count; i++) free_results(&outcomes[i]);
     return worst;
 }

@@ -248,8 +248,7 @@ bool compare_step(const stepfile *step, const stepfile_results *computed, compar
     const compare_array out = {computed->out, COMPARE_BF16}, exact = {expected->out_f64, COMPARE_F64};
     const compare_array rounded = {expected->out, COMPARE_BF16}, none = {NULL, COMPARE_F64};
     if (computed->out && (expected->out_f64 || expected->out))
-        report->pass &=
-            compare_heads(&shape, out, expected->out_f64 ? exact : rounded, none, &report->out);
+        report->pass &= compare_heads(&shape, out, expected->out_f64 ? exact : rounded, none, &report->out);
     if (computed->out && expected->out_f64 && expected->out)
         report->pass &= compare_heads(&shape, out, rounded, exact, &report->out_bf16);
     if (computed->lse && expected->lse) {

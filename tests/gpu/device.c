@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * device.c: see device.h. The two families of names have the same shapes where they are used here. */
+#include "tests/gpu/device.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int (*call)();
+
+enum { CUDA, HIP };
+
+/* X(field, CUDA name, HIP name) */
+#define NAMES(X)                                                                                             \
+    X(init, "cuInit", "hipInit")                                                                             \
+    X(alloc, "cuMemAlloc_v2", "hipMalloc")                                                                   \
+    X(release, "cuMemFree_v2", "hipFree")                                                                    \
+    X(fill, "cuMemsetD8_v2", "hipMemset")                                                                    \
+    X(write, "cuMemcpyHtoD_v2", "hipMemcpyHtoD")                                                             \
+    X(read, "cuMemcpyDtoH_v2", "hipMemcpyDtoH")                                                              \
+    X(load, "cuModuleLoadData", "hipModuleLoadData")                                                         \
+    X(function, "cuModuleGetFunction", "hipModuleGetFunction")                                               \
+    X(launch, "cuLaunchKernel", "hipModuleLaunchKernel")                                                     \
+    X(wait, "cuCtxSynchronize", "hipDeviceSynchronize")
+/* CUDA alone: X(field, name) */
+#define CUDA_NAMES(X)                                                                                        \
+    X(get_device, "cuDeviceGet")                                                                             \
+    X(get_name, "cuDeviceGetName")                                                                           \
+    X(retain, "cuDevicePrimaryCtxRetain")                                                                    \
+    X(set_current, "cuCtxSetCurrent")                                                                        \
+    X(set_attribute, "cuFuncSetAttribute")                                                                   \
+    X(stream_new, "cuStreamCreate")                                                                          \
+    X(capture_begin, "cuStreamBeginCapture_v2")                                                              \
+    X(capture_end, "cuStreamEndCapture")                                                                     \
+    X(instantiate, "cuGraphInstantiateWithFlags")                                                            \
+    X(graph_launch, "cuGraphLaunch")                                                                         \
+    X(graph_free, "cuGraphDestroy")                                                                          \
+    X(exec_free, "cuGraphExecDestroy")                                                                       \
+    X(event_new, "cuEventCreate")                                                                            \
+    X(event_record, "cuEventRecord")                                                                         \
+    X(event_wait, "cuEventSynchronize")                                                                      \
+    X(elapsed, "cuEventElapsedTime")
+
+static struct {
+    int family;
+    void *library;
+    void *stream; /* where launches go; null: the default one */
+    char name[256];
+#define FIELD(field, ...) call field;
+    NAMES(FIELD) CUDA_NAMES(FIELD)
+#undef FIELD
+} device;
+
+static struct {
+    const char *path;
+    void *module;
+} modules[64];
+
+struct device_function {
+    void *handle;
+};
+
+static void check(int error, const char *what) {
+    if (error == 0) return;
+    fprintf(stderr, "device: %s failed with %d\n", what, error);
+    exit(3);
+}
+#define CALL(field, ...) check(device.field(__VA_ARGS__), #field)
+
+
+static call symbol(const char *name) {
+    call result;
+    void *found = dlsym(device.library, name);
+    if (found == NULL) {
+        fprintf(stderr, "device: the library has no %s\n", name);
+        exit(3);
+    }
+    memcpy(&result, &found, sizeof result); /* ISO C has no cast from an object to a function pointer */
+    return result;
+}
+
+int device_open(const char *library) {
+    static const char *const usual[] = {"libcuda.so.1",     "libcuda.so",       "libamdhip64.so.7",
+                                        "libamdhip64.so.6", "libamdhip64.so.5", "libamdhip64.so"};
+    int handle;
+    void *context;
+    if (library)
+        device.library = dlopen(library, RTLD_NOW);
+    else
+        for (size_t i = 0; device.library == NULL && i < sizeof usual / sizeof *usual; i++)
+            device.library = dlopen(usual[i], RTLD_NOW);
+    if (device.library == NULL) return 0;
+    device.family = dlsym(device.library, "cuInit") ? CUDA : HIP;
+#define FIELD(field, cuda, hip) device.field = symbol(device.family == CUDA ? cuda : hip);
+    NAMES(FIELD)
+#undef FIELD
+    if (device.init(0)) return 0;
+    strcpy(device.name, "a HIP device");
+    if (device.family == HIP) return 1;
+#define FIELD(field, cuda) device.field = symbol(cuda);
+    CUDA_NAMES(FIELD)
+#undef FIELD
+    if (device.get_device(&handle, 0)) return 0;
+    CALL(get_name, device.name, (int)sizeof device.name, handle);
+    CALL(retain, &context, handle);
+    CALL(set_current, context);
+    CALL(stream_new, &device.stream, 1);
+    return 1;
+}
+
+const char *device_name(void) { return device.name; }
+
+void *device_new(size_t bytes) {
+    void *memory = NULL;
+    CALL(alloc, &memory, bytes ? bytes : (size_t)16);
+    return memory;
+}
+void device_free(void *memory) { CALL(release, memory); }
+void device_fill(void *memory, int byte, size_t bytes) {
+    if (bytes && device.family == CUDA)
+        CALL(fill, memory, (unsigned char)byte, bytes);
+    else if (bytes)
+        CALL(fill, memory, byte, bytes);
+    device_wait();
+}
+void device_write(void *memory, const void *from, size_t bytes) {
+    if (bytes) CALL(write, memory, from, bytes);
+}
+void device_read(void *to, const void *memory, size_t bytes) {
+    if (bytes) CALL(read, to, memory, bytes);
+}
+
+static void *read_file(const char *path) {
+    FILE *file = fopen(path, "rb");
+    long bytes;
+    char *data;
+    if (file == NULL || fseek(file, 0, SEEK_END) || (bytes = ftell(file)) < 0) {
+        fprintf(stderr, "device: cannot read %s\n", path);
+        exit(3);
+    }
+    rewind(file);
+    data = malloc((size_t)bytes + 1);
+    if (data == NULL || fread(data, 1, (size_t)bytes, file) != (size_t)bytes) exit(3);
+    data[bytes] = 0;
+    fclose(file);
+    return data; /* runtimes may keep reading it */
+}
+
+static void *module_of(const char *path) {
+    size_t i = 0;
+    while (modules[i].path && strcmp(modules[i].path, path)) i++;
+    if (modules[i].path == NULL) {
+        char *copy = malloc(strlen(path) + 1);
+        if (copy == NULL || i + 1 == sizeof modules / sizeof *modules) exit(3);
+        modules[i].path = strcpy(copy, path);
+        CALL(load, &modules[i].module, read_file(path));
+    }
+    return modules[i].module;
+}
+
+device_function *device_function_of(const char *path, const char *kernel, uint32_t dynamic_lds_bytes) {
+    static struct {
+        char kernel[96];
+        device_function function;
+    } known[64];
+    size_t i = 0;
+    while (known[i].kernel[0] && strcmp(known[i].kernel, kernel)) i++;
+    if (known[i].kernel[0] == 0) {
+        if (i + 1 == sizeof known / sizeof *known) exit(3);
+        CALL(function, &known[i].function.handle, module_of(path), kernel);
+        if (dynamic_lds_bytes > 48 * 1024) CALL(set_attribute, known[i].function.handle, 8, (int)dynamic_lds_bytes);
+        snprintf(known[i].kernel, sizeof known[i].kernel, "%s", kernel);
+    }
+    return &known[i].function;
+}
+
+void device_launch(const device_function *function, uint32_t blocks, uint32_t threads, uint32_t dynamic_lds_bytes,
+                   const void *args) {
+    void *parameters[] = {(void *)(uintptr_t)args};
+    CALL(launch, function->handle, blocks, 1u, 1u, threads, 1u, 1u, dynamic_lds_bytes, device.stream, parameters,
+         (void **)NULL);
+}
+void device_wait(void) { check(device.wait(), "wait"); }
+
+double device_time_graph(void (*issue)(void *context, int i), void *context, int count, int replays) {
+    void *graph, *exec, *begin, *end;
+    double least = 1e30;
+    if (device.family != CUDA) return -1;
+    CALL(capture_begin, device.stream, 1);
+    for (int i = 0; i < count; i++) issue(context, i);
+    CALL(capture_end, device.stream, &graph);
+    CALL(instantiate, &exec, graph, 0ull);
+    CALL(event_new, &begin, 0u);
+    CALL(event_new, &end, 0u);
+    for (int i = 0; i < replays; i++) {
+        float milliseconds;
+        CALL(event_record, begin, device.stream);
+        CALL(graph_launch, exec, device.stream);
+        CALL(event_record, end, device.stream);
+        CALL(event_wait, end);
+        CALL(elapsed, &milliseconds, begin, end);
+        if (1e3 * milliseconds < least) least = 1e3 * milliseconds;
+    }
+    CALL(exec_free, exec);
+    CALL(graph_free, graph);
+    return least;
+}
