@@ -21,6 +21,17 @@ static int64_t align_up_16_bytes(int64_t elements, int64_t element_bytes) {
     return (elements + unit - 1) / unit * unit;
 }
 
+/* d_qk^-0.5 to the nearest float, whatever the caller's rounding mode: the double is good to its last places,
+ * and the 29 bits that a float lacks are rounded away as an integer, so that the conversion is exact. */
+static float default_scale(int32_t d_qk) {
+    double scale = 1.0 / sqrt((double)d_qk);
+    uint64_t bits;
+    memcpy(&bits, &scale, sizeof bits);
+    bits = (bits + ((uint64_t)1 << 28)) >> 29 << 29;
+    memcpy(&scale, &bits, sizeof scale);
+    return (float)scale;
+}
+
 mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *given, int32_t kind) {
     if (bindings == NULL || given == NULL) return MLAR_ERROR_ARGUMENT;
     mlar_config config;
@@ -34,7 +45,7 @@ mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *given
         return MLAR_ERROR_CONFIG;
     memset(bindings, 0, sizeof *bindings);
     bindings->struct_size = sizeof *bindings;
-    bindings->scale = (float)(1.0 / sqrt((double)d_qk));
+    bindings->scale = default_scale(d_qk);
     bindings->q_head_stride = align_up_16_bytes(d_qk, 2);
     bindings->q_row_stride = bindings->q_head_stride * config.heads;
     bindings->out_head_stride = align_up_16_bytes(d_v, 2);

@@ -125,7 +125,8 @@ mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mla
     if ((status = check_memory(&layout, host_memory, host_bytes, diag)) != MLAR_OK) return status;
     mlar_engine *engine = host_memory;
     /* Held before the block is written: it may be the block of the engine that holds the arena already. */
-    if ((status = mlar_arena_hold(mlar_arena_core_of(arena), engine, &layout.plan, diag)) != MLAR_OK) return status;
+    if ((status = mlar_arena_hold(mlar_arena_core_of(arena), engine, &layout.plan, diag)) != MLAR_OK)
+        return status;
     memset(engine, 0, sizeof *engine);
     engine->layout = layout;
     engine->backend = mlar_backend_of(layout.dims.config.device.device);

@@ -54,7 +54,7 @@ struct mlar_engine {
     mlar_status lost;     /* the device's last word, MLAR_OK while it lives */
     int32_t step_written; /* the device holds `step` */
     mlar_step_params step;
-    uint64_t step_serial; /* counts steps; prepare notes which one it served */
+    uint64_t step_serial;                     /* counts steps; prepare notes which one it served */
     uint64_t prepared_serial[MLAR_KINDS_MAX]; /* 0: no schedule for the replays */
     int32_t prepared[MLAR_KINDS_MAX];         /* there is a schedule, made for ... */
     mlar_step_params prepared_step[MLAR_KINDS_MAX];

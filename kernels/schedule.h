@@ -186,8 +186,8 @@ MLAR_FN int32_t mlar_heads_per_group(const mlar_shape *shape, int64_t total_tile
  *
  * The granule is the shape's, or a worker's fair share where that is more: a cut nearer to a row's begin than
  * one share spares no worker anything, and costs a part to be written, read and merged. (128 rows of 10 tiles
- * on 132 units: nearly every row would be cut in two; so none is.) Cuts therefore never lie further apart than
- * a granule, and every multiple of it that a cut passes begins a part. */
+ * on 132 units: nearly every row would be cut in two; so none is.) Cuts therefore never lie further apart
+ * than a granule, and every multiple of it that a cut passes begins a part. */
 
 MLAR_FN int32_t mlar_granule_now(int64_t total, int32_t workers, int32_t granule) {
     int64_t share = (total + workers - 1) / workers;
@@ -358,10 +358,11 @@ MLAR_FN mlar_span mlar_worker_span(const mlar_stage_args *args, const mlar_layer
             span.end_row = rows_end;
             span.end_tile = 0;
         }
-        span.slot = span.tile == 0 || span.row >= rows_end
-                        ? 0
-                        : args->schedule_rows[span.row].first_slot +
-                              mlar_cut_part(head->total_tiles, head->workers, shape->cut_granule, cut[0].tile);
+        span.slot =
+            span.tile == 0 || span.row >= rows_end
+                ? 0
+                : args->schedule_rows[span.row].first_slot +
+                      mlar_cut_part(head->total_tiles, head->workers, shape->cut_granule, cut[0].tile);
     }
     return span;
 }

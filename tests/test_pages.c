@@ -155,7 +155,7 @@ static void test_only_what_counts_is_read(void **state) {
     (void)state;
     int64_t closed = 0;
     const case_bounds bounds = {.rows = 4, .heads = 4, .width = 60};
-    const uint64_t seeds = SANITIZED ? 8 : 40;
+    const uint64_t seeds = SANITIZED ? 6 : 20;
     for (uint64_t seed = 1; seed <= seeds; seed++)
         for (int32_t way = 0; way < 4; way++) {
             case_spec spec = case_draw(seed, CASE_ALL & ~(uint32_t)CASE_OVERFLOWS, &bounds);

@@ -28,8 +28,8 @@ static mlar_status resolve(mlar_modules *modules, const mlar_runtime *runtime, c
                            mlar_diag *diag) {
     void *module = module_of(modules, kernel->unit), *function = NULL;
     if (module == NULL || modules->function_count == MLAR_FUNCTIONS_MAX)
-        return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, kernel->unit, 0, 0, "%s: no image for %s in this build",
-                         kernel->unit, modules->arch);
+        return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, kernel->unit, 0, 0,
+                         "%s: no image for %s in this build", kernel->unit, modules->arch);
     int error = runtime->module_function(&function, module, kernel->kernel);
     if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, kernel->kernel, diag);
     if (runtime->function_set != NULL && kernel->dynamic_lds_bytes > 48u * 1024) {
@@ -68,7 +68,8 @@ mlar_status mlar_modules_load(mlar_modules *modules, const mlar_runtime *runtime
 }
 
 void mlar_modules_unload(mlar_modules *modules, const mlar_runtime *runtime) {
-    for (int32_t i = 0; i < modules->module_count; i++) (void)runtime->module_unload(modules->module[i].handle);
+    for (int32_t i = 0; i < modules->module_count; i++)
+        (void)runtime->module_unload(modules->module[i].handle);
     modules->module_count = modules->function_count = 0;
 }
 
@@ -84,6 +85,6 @@ mlar_status mlar_modules_call(const mlar_modules *modules, int32_t stage, const 
                                            .lds_bytes = launch.dynamic_lds_bytes};
                 return MLAR_OK;
             }
-    return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "stage", stage, 0, "stage %d: no kernel for %s", (int)stage,
-                     modules->arch);
+    return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "stage", stage, 0, "stage %d: no kernel for %s",
+                     (int)stage, modules->arch);
 }

@@ -83,25 +83,22 @@ extern "C" {
 /* MLAR_VERSION of the library at run time. Pure. */
 MLAR_API int32_t mlar_version(void);
 
-/* ---- configuration
- * ------------------------------------------------------------------------------------------- */
+/* ---- configuration ---- */
 
 enum { MLAR_SCOPE_WINDOW = 0, MLAR_SCOPE_EXTRA = 1, MLAR_SCOPES = 2 };
 enum { MLAR_KINDS_MAX = 8, MLAR_BUFFERS_MAX = 64 };
 
 /* strategy */
 enum {
-    MLAR_STRATEGY_AUTO = 0, /* direct */
-    MLAR_STRATEGY_GATHER =
-        1,                   /* gather and dequantise into a bounded bf16 buffer, then attend (vLLM #42576) */
-    MLAR_STRATEGY_DIRECT = 2 /* attention dequantises the cache itself; no gather buffer */
+    MLAR_STRATEGY_AUTO = 0,   /* direct */
+    MLAR_STRATEGY_GATHER = 1, /* into a bounded bf16 buffer, then attention (vLLM #42576) */
+    MLAR_STRATEGY_DIRECT = 2  /* attention dequantises the cache itself; no gather buffer */
 };
 
 /* policy: how a row's keys are split over the device */
 enum {
-    MLAR_POLICY_BALANCED = 0, /* by live lengths, decided by mlar_engine_prepare once a step and kind */
-    MLAR_POLICY_BATCH_INVARIANT =
-        1 /* by the configuration alone: a row's bits do not depend on its company */
+    MLAR_POLICY_BALANCED = 0,       /* by live lengths, decided by mlar_engine_prepare once a step and kind */
+    MLAR_POLICY_BATCH_INVARIANT = 1 /* by the configuration: a row's bits do not depend on its company */
 };
 
 /* device kinds */
@@ -112,9 +109,8 @@ enum { MLAR_RUNTIME_WARN = 0, MLAR_RUNTIME_REFUSE = 1, MLAR_RUNTIME_ACCEPT = 2 }
 
 /* update_route: how a change between replays reaches a captured GPU program */
 enum {
-    MLAR_UPDATE_STEP_BLOCK =
-        0, /* one small kernel ahead of the graph writes the block (default; stream-ordered) */
-    MLAR_UPDATE_NODE_PARAMS = 1 /* graph kernel-node parameter update; only while no replay is in flight */
+    MLAR_UPDATE_STEP_BLOCK = 0, /* a small kernel ahead of the graph writes the block (stream-ordered) */
+    MLAR_UPDATE_NODE_PARAMS = 1 /* kernel-node parameters; only while no replay is in flight */
 };
 
 /* The part of a device that sizes depend on. Given, taken from a preset, or read with mlar_device_profile_of;
@@ -198,8 +194,7 @@ MLAR_API mlar_status mlar_device_profile_named(mlar_device_profile *profile, con
  */
 MLAR_API mlar_status mlar_config_validate(const mlar_config *config, mlar_diag *diag);
 
-/* ---- memory
- * -------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 /* One buffer of the device arena. */
 typedef struct mlar_buffer_info {
@@ -246,8 +241,7 @@ typedef void (*mlar_write)(void *context, const char *text, size_t bytes);
 MLAR_API mlar_status mlar_memory_print(const mlar_memory *memory, int32_t json, mlar_write write,
                                        void *context);
 
-/* ---- arena
- * --------------------------------------------------------------------------------------------------- */
+/* ---- arena ---- */
 
 /* The one block of device memory that an engine lays its plan over. Caller-owned storage; an arena is held by
  * one engine at a time (MLAR_ERROR_BUSY otherwise) and must stay where it is while held. Its contents are
@@ -267,8 +261,7 @@ MLAR_API mlar_status mlar_arena_from_malloc(mlar_arena *arena, uint64_t bytes, m
  * fine. */
 MLAR_API mlar_status mlar_arena_release(mlar_arena *arena, mlar_diag *diag);
 
-/* ---- device
- * -------------------------------------------------------------------------------------------------- */
+/* ---- device ---- */
 
 typedef struct mlar_device mlar_device; /* an opened GPU; the CPU needs none */
 
@@ -316,15 +309,13 @@ MLAR_API mlar_status mlar_arena_from_pool(mlar_arena *arena, mlar_device *device
 
 /* Plain device memory, blocking copies and waiting, for tools, tests and hosts without a framework. Setup
  * only. MLAR_ERROR_OUT_OF_MEMORY, _DEVICE, _DEVICE_LOST, _CAPTURING. */
-MLAR_API mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **address,
-                                          mlar_diag *diag);
+MLAR_API mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **at, mlar_diag *diag);
 MLAR_API mlar_status mlar_device_free(mlar_device *device, void *address);
 MLAR_API mlar_status mlar_device_write(mlar_device *device, void *to, const void *from_host, uint64_t bytes);
 MLAR_API mlar_status mlar_device_read(mlar_device *device, void *to_host, const void *from, uint64_t bytes);
 MLAR_API mlar_status mlar_device_wait(mlar_device *device, void *stream);
 
-/* ---- bindings
- * ------------------------------------------------------------------------------------------------ */
+/* ---- bindings ---- */
 
 /* A paged KV cache: bytes [num_blocks][block_stride_bytes], read in place. Layouts: kv_cache.h. 32 bytes. */
 typedef struct mlar_cache {
@@ -390,8 +381,7 @@ typedef struct mlar_step {
         *rows_device; /* or their number in device memory, read by the kernels, clamped to 0..capacity */
 } mlar_step;
 
-/* ---- engine
- * -------------------------------------------------------------------------------------------------- */
+/* ---- engine ---- */
 
 typedef struct mlar_engine mlar_engine;
 typedef struct mlar_program mlar_program;
@@ -444,8 +434,8 @@ MLAR_API mlar_status mlar_engine_enqueue(mlar_engine *engine, int32_t kind, cons
                                          int32_t capacity_rows, const mlar_step *step, void *stream,
                                          mlar_diag *diag);
 
-/* The program's hipGraph_t / CUgraph, to be added to a host's graph as a child; owned by the program. NULL on
- * the CPU. */
+/* The program's hipGraph_t / CUgraph, to be a child of a host's graph; owned by the program. NULL on the CPU.
+ */
 MLAR_API void *mlar_program_graph(const mlar_program *program);
 
 /* Give the program's slot and layers back. The program must not be in flight. */
@@ -459,8 +449,7 @@ MLAR_API mlar_status mlar_engine_invalidate(mlar_engine *engine, void *stream);
  * releasing; a status other than MLAR_OK reports what the device said on the way. */
 MLAR_API mlar_status mlar_engine_deinit(mlar_engine *engine);
 
-/* ---- inspection (may block; refused during a capture)
- * -------------------------------------------------------- */
+/* ---- inspection (may block; refused during a capture) ---- */
 
 /* For each kind: replay against eager, bit for bit, on differently poisoned scratch, over synthetic data in
  * the planned workspace. MLAR_ERROR_SELFTEST (kind and first differing byte in diag), MLAR_ERROR_STATE

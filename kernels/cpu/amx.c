@@ -143,9 +143,9 @@ static void amx_transpose_weights(const tile_state *state, int32_t count, int32_
     }
 }
 
-/* What this tile's maximum does to a panel of the sums so far; nothing for most heads of most tiles. */
-VFN void amx_rescale(float *out, const float *moved, int32_t heads) {
-    for (int32_t i = 0; i < heads; ++i, out += TILE_PANEL) {
+/* What this tile's maximum does to the sums so far, in a full panel; nothing for most heads of most tiles. */
+VFN void amx_rescale(float *out, int32_t out_row, const float *moved, int32_t heads) {
+    for (int32_t i = 0; i < heads; ++i, out += out_row) {
         if (moved[i] == 1.0f) continue;
         for (int32_t d = 0; d < TILE_PANEL; d += V_LANES)
             v_store(out + d, v_mul(v_load(out + d), v_set(moved[i])));
@@ -156,10 +156,10 @@ VFN void amx_rescale(float *out, const float *moved, int32_t heads) {
  * block after the other. */
 VFN void amx_accumulate_block(tile_state *state, int32_t count, int32_t head, int32_t column,
                               const float *weights, const int rows) {
-    const int64_t stride = 4 * TILE_PANEL;
+    const int64_t stride = 4 * state->out_row;
     const int64_t next = 2 * AMX_TILE_WORDS * (MLAR_KEY_TILE / AMX_KEYS);
-    float *out = state->out + column * state->lanes + head * TILE_PANEL;
-    if (state->started) amx_rescale(out, state->moved + head, rows * AMX_ROWS);
+    float *out = state->out + head * state->out_row + column;
+    if (state->started) amx_rescale(out, state->out_row, state->moved + head, rows * AMX_ROWS);
     amx_stores_done();
     for (int32_t half = 0; half < TILE_PANEL; half += 2 * AMX_ROWS) {
         const float *b = state->values + column * MLAR_KEY_TILE / 2 + half;
@@ -169,7 +169,7 @@ VFN void amx_accumulate_block(tile_state *state, int32_t count, int32_t head, in
             amx_begin_zero();
         for (int32_t key = 0; key < count; key += AMX_KEYS) {
             const float *a = weights + key / AMX_KEYS * 2 * AMX_TILE_WORDS;
-            amx_load_b(b + key / 2 * TILE_PANEL, stride, 2);
+            amx_load_b(b + key / 2 * TILE_PANEL, 4 * TILE_PANEL, 2);
             amx_multiply(a, 4 * AMX_ROWS, next, rows, 2);
             amx_multiply(a + AMX_TILE_WORDS, 4 * AMX_ROWS, next, rows, 2);
         }

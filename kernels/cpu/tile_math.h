@@ -14,7 +14,7 @@
  *     queries  [panel of d][panel of heads][d / PACK][heads] words, transposed: heads are the lanes
  *     scores   [key][heads]                                  f32: no shuffle anywhere in the softmax
  *     weights  [key / PACK][PACK][heads]                     in the place of the scores: tile_weights()
- *     out      [panel of d][head][columns]                   f32, unnormalised
+ *     out      [head][columns]                               f32, unnormalised
  *
  * With PACK 1 the keys are the values. */
 #ifndef MLAR_KERNELS_CPU_TILE_MATH_H
@@ -78,6 +78,7 @@ typedef struct tile_state {
     float power[TILE_MAX_LANES];    /* PACK 2 only */
     int32_t heads, lanes;           /* of the unit, and padded */
     int32_t columns, value_columns; /* d_qk and d_v, padded */
+    int32_t out_row;                /* elements from one head's out to the next's */
     int32_t started;                /* a tile has been added to out, which before holds nothing */
     tile_ahead ahead;
 } tile_state;
@@ -168,12 +169,14 @@ VFN void tile_multiply(const tile_product *x, const int planes) {
     }
 }
 
-/* Words of `head` and its neighbours in the panel of d that begins at `column`, step 0 of it; the next are
- * *stride words away. */
-VFN float *tile_queries_at(const tile_state *state, int32_t column, int32_t head, int32_t *stride) {
-    const int32_t group = head / TILE_PANEL * TILE_PANEL, width = tile_panel_width(state->columns, column);
+/* The words of `head` and its neighbours that hold element `from`; those of the next elements follow *stride
+ * words away, to the end of the panel of d. */
+VFN float *tile_queries_at(const tile_state *state, int32_t from, int32_t head, int32_t *stride) {
+    const int32_t column = from / TILE_PANEL * TILE_PANEL, group = head / TILE_PANEL * TILE_PANEL;
+    const int32_t width = tile_panel_width(state->columns, column);
     *stride = tile_panel_width(state->lanes, group);
-    return state->queries + (state->lanes * column + group * width) / TILE_PACK + head - group;
+    return state->queries + (state->lanes * column + group * width + (from - column) * *stride) / TILE_PACK +
+           head - group;
 }
 
 /* Products of the part's queries with `count` keys, in the panel of d that begins at `column`. */
@@ -199,7 +202,7 @@ static void tile_scores_panel(tile_state *state, int32_t count, int32_t column) 
     }
 }
 
-/* out = out * moved + weights * values, in the panel that begins at `column`. */
+/* out = out * moved + weights * values, in the panel of d that begins at `column`. */
 static void tile_accumulate_panel(tile_state *state, int32_t count, int32_t column) {
     const int32_t width = tile_panel_width(state->value_columns, column);
     const tile_product product = {
@@ -207,8 +210,8 @@ static void tile_accumulate_panel(tile_state *state, int32_t count, int32_t colu
         .a_row = 1,
         .a_step = state->lanes,
         .b = state->values + column * MLAR_KEY_TILE / TILE_PACK,
-        .c = state->out + column * state->lanes,
-        .c_row = width,
+        .c = state->out + column,
+        .c_row = state->out_row,
         .factor = state->moved,
         .rows = state->heads,
         .steps = (count + TILE_PACK - 1) / TILE_PACK,

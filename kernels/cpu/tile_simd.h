@@ -108,37 +108,33 @@ VFN int64_t tile_out_at(const mlar_layer_params *layer, int32_t row, int32_t hea
 
 static void tile_finish_part(const mlar_stage_args *args, const mlar_unit *unit, const mlar_part *part,
                              const tile_state *state) {
-    static const float zeros[TILE_PANEL] = {0};
     const mlar_layer_params *layer = mlar_layer_of(args);
     const mlar_shape *shape = &args->shape;
     for (int32_t i = 0; i < state->heads; ++i) {
         const int32_t head = unit->head_begin + i;
         const int64_t place = (int64_t)part->slot * shape->heads + head;
-        float factor = 0;
+        float *out = state->out + (int64_t)i * state->out_row;
+        if (!state->started) memset(out, 0, (size_t)shape->d_v * sizeof *out);
         if (part->slot < 0) {
-            factor = tile_finish_lse(layer, part->row, head, state->max[i], state->sum[i]);
-        } else {
-            args->partial_ml[2 * place] = state->sum[i] == 0.0f ? -INFINITY : state->max[i];
-            args->partial_ml[2 * place + 1] = state->sum[i];
+            const float factor = tile_finish_lse(layer, part->row, head, state->max[i], state->sum[i]);
+            tile_write(layer, tile_out_at(layer, part->row, head), out, shape->d_v, factor);
+            continue;
         }
-        for (int32_t column = 0; column < shape->d_v; column += TILE_PANEL) {
-            const int32_t width = tile_panel_width(state->value_columns, column);
-            const int32_t count = column + width < shape->d_v ? width : shape->d_v - column;
-            const float *from = state->started ? state->out + column * state->lanes + i * width : zeros;
-            if (part->slot < 0)
-                tile_write(layer, tile_out_at(layer, part->row, head) + column, from, count, factor);
-            else
-                memcpy(args->partial_out + place * shape->d_v + column, from, (size_t)count * sizeof *from);
-        }
+        args->partial_ml[2 * place] = state->sum[i] == 0.0f ? -INFINITY : state->max[i];
+        args->partial_ml[2 * place + 1] = state->sum[i];
+        if (out != args->partial_out + place * shape->d_v)
+            memcpy(args->partial_out + place * shape->d_v, out, (size_t)shape->d_v * sizeof *out);
     }
 }
 
 /* ---- attention ---- */
 
-static void tile_begin(tile_state *state, const mlar_shape *shape, int32_t heads,
-                       const mlar_cpu_scratch *scratch) {
-    state->heads = heads;
-    state->lanes = tile_padded(heads);
+/* Sums that become a partial result are made in its place, where neither heads nor columns need padding. */
+static void tile_begin(tile_state *state, const mlar_stage_args *args, const mlar_unit *unit,
+                       const mlar_part *part, const mlar_cpu_scratch *scratch) {
+    const mlar_shape *shape = &args->shape;
+    state->heads = unit->head_end - unit->head_begin;
+    state->lanes = tile_padded(state->heads);
     state->columns = tile_padded(shape->d_qk);
     state->value_columns = tile_padded(shape->d_v);
     state->started = 0;
@@ -147,6 +143,9 @@ static void tile_begin(tile_state *state, const mlar_shape *shape, int32_t heads
     state->queries = scratch->queries;
     state->scores = scratch->scores;
     state->out = scratch->out;
+    state->out_row = state->value_columns;
+    if (part->slot >= 0 && state->lanes == state->heads && state->value_columns == shape->d_v)
+        state->out = args->partial_out + ((int64_t)part->slot * shape->heads + unit->head_begin) * shape->d_v;
     state->max = scratch->max;
     state->sum = scratch->sum;
     for (int32_t head = 0; head < state->lanes; ++head) {
@@ -159,17 +158,20 @@ static void tile_attend_part(const mlar_stage_args *args, const mlar_unit *unit,
                              int32_t gathered, const mlar_cpu_scratch *scratch) {
     const mlar_layer_params *layer = mlar_layer_of(args);
     const mlar_shape *shape = &args->shape;
+    const tile_row row = {
+        .q = layer->q + part->row * layer->q_row_stride + unit->head_begin * layer->q_head_stride,
+        .head_stride = layer->q_head_stride,
+        .elements = shape->d_qk,
+    };
     tile_state state;
     tile_tokens tokens[2]; /* of this tile and of the next */
     uint64_t invalid = 0;
 
-    tile_begin(&state, shape, unit->head_end - unit->head_begin, scratch);
+    tile_begin(&state, args, unit, part, scratch);
     tile_collect(args, part, part->tile_begin, gathered, &tokens[0], &invalid);
     state.ahead = tile_ahead_of(&tokens[0]);
     tile_fetch(&state.ahead, INT32_MAX);
-    tile_load_queries(&state,
-                      layer->q + part->row * layer->q_row_stride + unit->head_begin * layer->q_head_stride,
-                      layer->q_head_stride, shape->d_qk, layer->scale);
+    tile_load_queries(&state, &row, layer->scale);
     for (int32_t tile = part->tile_begin; tile < part->tile_end; ++tile) {
         tile_tokens *now = &tokens[(tile - part->tile_begin) & 1],
                     *ahead = &tokens[(tile - part->tile_begin + 1) & 1];

@@ -82,6 +82,7 @@ template <int HEADS, int UNITS> struct mlar_block_shared {
     float factor[HEADS];
     float query_factor; /* what queries are multiplied with, and ... */
     float score_scale;  /* ... what brings a sum of products to the score then */
+    int32_t head_begin, head_end; /* of the unit */
     mlar_layer_params layer;
     mlar_tiles<size::TOKENS> tiles;
 };
@@ -93,7 +94,7 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
 
     const mlar_stage_args *args;
     shared_type *shared;
-    int32_t head_begin, head_end, wave, lane;
+    int32_t wave, lane;
 
     mlar_frag_q q[size::STRIPS][size::OWN];
     mlar_acc out[size::STRIPS][size::OWN][2];
@@ -205,7 +206,7 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
 
     /* Eight columns of a row of Q, shifted; zeros beyond the group and beyond d_qk. */
     MLAR_MEMBER mlar_u32x4 query_piece(const uint16_t *row, int32_t head, int32_t column, float factor) const {
-        const int32_t there = head < head_end ? args->shape.d_qk - column : 0;
+        const int32_t there = head < shared->head_end ? args->shape.d_qk - column : 0;
         const uint8_t *from = (const uint8_t *)(row + head * shared->layer.q_head_stride + column);
         uint32_t word[4] = {0, 0, 0, 0};
         if (there >= 8) {
@@ -223,6 +224,7 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     /* This row's queries, own columns, a strip of 16 heads at a time by way of the wave's own columns of `keys`. */
     MLAR_MEMBER void load_queries(int32_t row) {
         const float factor = shared->query_factor;
+        const int32_t head_begin = mlar_uniform(shared->head_begin);
         const uint16_t *from = shared->layer.q + row * shared->layer.q_row_stride;
         MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s) {
             MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u)
@@ -350,6 +352,7 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
 
     /* O's own columns, to where `place` and the strides say. */
     template <bool F32> MLAR_MEMBER void store_out(void *place, int64_t head_stride) const {
+        const int32_t head_begin = mlar_uniform(shared->head_begin), head_end = mlar_uniform(shared->head_end);
         MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s)
             MLAR_UNROLL for (int32_t i = 0; i < MLAR_ACC; ++i) {
                 const mlar_pair_place pair = mlar_out_pair(lane, i);
@@ -359,8 +362,8 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
                 if (head_begin + head < head_end) {
                     MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u) {
                         const int32_t column = own(u) * MLAR_UNIT_COLUMNS;
-                        const float first = mlar_out_first(out[s][u], i) * factor;
-                        const float second = mlar_out_second(out[s][u], i) * factor;
+                        const float first = mlar_out_of(mlar_out_first(out[s][u], i), factor);
+                        const float second = mlar_out_of(mlar_out_second(out[s][u], i), factor);
                         if (column + pair.column < args->shape.d_v) {
                             if (F32)
                                 mlar_store_f32x2((float *)place + at + column, first, second);
@@ -376,8 +379,9 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
         const int32_t head = mlar_thread() / size::LANES_PER_HEAD;
         const float sum = mlar_lanes_sum(l, size::LANES_PER_HEAD);
         const mlar_layer_params *layer = &shared->layer;
-        if (mlar_thread() % size::LANES_PER_HEAD == 0 && head_begin + head < head_end)
-            shared->factor[head] = mlar_part_finish(args, layer, row, slot, head_begin + head, m, sum);
+        const int32_t to = shared->head_begin + head;
+        if (mlar_thread() % size::LANES_PER_HEAD == 0 && to < shared->head_end)
+            shared->factor[head] = mlar_part_finish(args, layer, row, slot, to, m, sum);
         mlar_block_sync();
         if (slot >= 0)
             store_out<true>(args->partial_out + (int64_t)slot * args->shape.heads * args->shape.d_v, args->shape.d_v);
@@ -395,8 +399,7 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
         mlar_tiles<size::TOKENS> *tiles = &shared->tiles;
         mlar_pending<size::TOKENS> pending = {};
         int32_t invalid = 0;
-        head_begin = begin;
-        head_end = end;
+        if (mlar_thread() == 0) shared->head_begin = begin, shared->head_end = end;
         if (wave == 0) mlar_tiles_begin(args, &shared->layer, tiles, worker);
         MLAR_NO_UNROLL for (int32_t n = -3;; ++n) {
             const mlar_tile_desc *desc = &tiles->desc[n & (MLAR_DESC_RING - 1)];

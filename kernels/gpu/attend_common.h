@@ -199,6 +199,9 @@ MLAR_DEVICE float mlar_row_factor(const mlar_layer_params *layer, int32_t head, 
 /* Natural, without the sink. */
 MLAR_DEVICE float mlar_lse_of(float m, float l) { return l == 0.0f ? -MLAR_INF : m + mlar_log(l); }
 
+/* A sum times the factor. What a sink of +inf leaves is +0, whatever the sign of the sum. */
+MLAR_DEVICE float mlar_out_of(float sum, float factor) { return factor == 0.0f ? 0.0f : sum * factor; }
+
 MLAR_DEVICE void mlar_lse_store(const mlar_layer_params *layer, int32_t row, int32_t head, float lse) {
     if (layer->lse) mlar_store_f32(layer->lse + row * layer->lse_row_stride + head * layer->lse_head_stride, lse);
 }

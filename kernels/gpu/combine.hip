@@ -58,7 +58,8 @@ MLAR_DEVICE void finish(const mlar_stage_args *args, const mlar_layer_params *la
     MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i) {
         const int32_t column = 2 * (i * MLAR_WAVE + mlar_lane());
         if (column < args->shape.d_v)
-            mlar_out_store(layer, at + column, sums->out[i].x * factor, sums->out[i].y * factor);
+            mlar_out_store(layer, at + column, mlar_out_of(sums->out[i].x, factor),
+                           mlar_out_of(sums->out[i].y, factor));
     }
     if (mlar_lane() == 0) mlar_lse_store(layer, row, head, mlar_lse_of(sums->m, sums->l));
 }

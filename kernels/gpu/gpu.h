@@ -204,14 +204,19 @@ MLAR_DEVICE float mlar_lanes_sum(float value, int32_t lanes) {
 /* exp in the natural domain; -inf gives 0, NaN stays. */
 MLAR_DEVICE float mlar_exp(float x) { return mlar_exp2(x * MLAR_LOG2E); }
 
-/* Device memory by width. Addresses are naturally aligned for the width. */
-MLAR_DEVICE mlar_u32x4 mlar_load16(const void *from) { return *(const MLAR_GLOBAL mlar_u32x4 *)from; }
-MLAR_DEVICE uint32_t mlar_load4(const void *from) { return *(const MLAR_GLOBAL uint32_t *)from; }
-MLAR_DEVICE uint32_t mlar_load2(const void *from) { return *(const MLAR_GLOBAL uint16_t *)from; }
-MLAR_DEVICE uint32_t mlar_load1(const void *from) { return *(const MLAR_GLOBAL uint8_t *)from; }
-MLAR_DEVICE float mlar_load_f32(const float *from) { return *(const MLAR_GLOBAL float *)from; }
-MLAR_DEVICE mlar_f32x4 mlar_load_f32x4(const float *from) { return *(const MLAR_GLOBAL mlar_f32x4 *)from; }
-MLAR_DEVICE mlar_f32x2 mlar_load_f32x2(const float *from) { return *(const MLAR_GLOBAL mlar_f32x2 *)from; }
+/* Device memory that nobody writes while the kernel runs, by width. Addresses are naturally aligned for the width. */
+#if defined(__HIP__)
+#define MLAR_LOAD(type, from) (*(const MLAR_GLOBAL type *)(from))
+#else
+#define MLAR_LOAD(type, from) __ldg((const type *)(from))
+#endif
+MLAR_DEVICE mlar_u32x4 mlar_load16(const void *from) { return MLAR_LOAD(mlar_u32x4, from); }
+MLAR_DEVICE uint32_t mlar_load4(const void *from) { return MLAR_LOAD(uint32_t, from); }
+MLAR_DEVICE uint32_t mlar_load2(const void *from) { return MLAR_LOAD(uint16_t, from); }
+MLAR_DEVICE uint32_t mlar_load1(const void *from) { return MLAR_LOAD(uint8_t, from); }
+MLAR_DEVICE float mlar_load_f32(const float *from) { return MLAR_LOAD(float, from); }
+MLAR_DEVICE mlar_f32x2 mlar_load_f32x2(const float *from) { return MLAR_LOAD(mlar_f32x2, from); }
+
 MLAR_DEVICE void mlar_store16(void *to, mlar_u32x4 value) { *(MLAR_GLOBAL mlar_u32x4 *)to = value; }
 MLAR_DEVICE void mlar_store4(void *to, uint32_t value) { *(MLAR_GLOBAL uint32_t *)to = value; }
 MLAR_DEVICE void mlar_store_f32(float *to, float value) { *(MLAR_GLOBAL float *)to = value; }
@@ -220,11 +225,6 @@ MLAR_DEVICE void mlar_store_f32x2(float *to, float x, float y) {
     pair.x = x;
     pair.y = y;
     *(MLAR_GLOBAL mlar_f32x2 *)to = pair;
-}
-
-/* Four bytes at an address that is only known to be even. */
-MLAR_DEVICE uint32_t mlar_load4_halves(const void *from) {
-    return mlar_load2(from) | mlar_load2((const uint8_t *)from + 2) << 16;
 }
 
 /* Two f32 to bf16, to nearest even. */

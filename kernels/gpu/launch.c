@@ -18,7 +18,8 @@ typedef struct gpu_arch {
 } gpu_arch;
 
 static const gpu_arch archs[] = {
-    {"gfx90a", 64, 0}, {"gfx942", 64, 0}, {"gfx950", 64, 0}, {"gfx1100", 32, 0}, {"sm_90", 64, 1}, {"sm_90a", 64, 1},
+    {"gfx90a", 64, 0},  {"gfx942", 64, 0}, {"gfx950", 64, 0},
+    {"gfx1100", 32, 0}, {"sm_90", 64, 1},  {"sm_90a", 64, 1},
 };
 
 /* The least group: what a matrix instruction works on anyway. */
@@ -31,7 +32,8 @@ static const gpu_arch *arch_of(const char *name) {
     return NULL;
 }
 
-int32_t mlar_gpu_traits(const char *arch, int32_t heads, int32_t *heads_per_group_min, int32_t *heads_per_group_max) {
+int32_t mlar_gpu_traits(const char *arch, int32_t heads, int32_t *heads_per_group_min,
+                        int32_t *heads_per_group_max) {
     const gpu_arch *known = arch_of(arch);
     if (known == NULL) return 0;
     *heads_per_group_min = mlar_min_i32(heads, SMALLEST_GROUP);
@@ -49,14 +51,20 @@ typedef struct attend_kernel {
 } attend_kernel;
 
 static const attend_kernel attend_kernels[] = {
-#define ROW(name, heads, units, lds_bytes, large)                                                                    \
-    {"mlar_attend_direct_" #name, "mlar_attend_gathered_" #name, heads, (units) * MLAR_UNIT_COLUMNS, lds_bytes, large},
-#define X(name, heads, units, lds_bytes) ROW(name, heads, units, lds_bytes, 0)
+#define ROW(name, heads, units, lds_bytes, large)                                                            \
+    {"mlar_attend_direct_" #name,                                                                            \
+     "mlar_attend_gathered_" #name,                                                                          \
+     heads,                                                                                                  \
+     (units)*MLAR_UNIT_COLUMNS,                                                                              \
+     lds_bytes,                                                                                              \
+     large},
+#define X(name, heads, units, lds_bytes)     ROW(name, heads, units, lds_bytes, 0)
 #define LARGE(name, heads, units, lds_bytes) ROW(name, heads, units, lds_bytes, 1)
 #include "kernels/gpu/attend_kernels.def"
 };
 
-/* The smallest kernel that takes the largest group at once, or else the largest there is (which takes it in turns). */
+/* The smallest kernel that takes the largest group at once, or else the largest there is (which takes it in
+ * turns). */
 static const attend_kernel *attend_kernel_of(const gpu_arch *arch, const mlar_shape *shape) {
     const attend_kernel *chosen = NULL;
     for (size_t i = 0; i < sizeof attend_kernels / sizeof *attend_kernels; i++) {
@@ -71,7 +79,8 @@ static const attend_kernel *attend_kernel_of(const gpu_arch *arch, const mlar_sh
 
 /* ---- grids ---- */
 
-/* Blocks of the small kernels that a compute unit holds at once; more would wait, and each takes items in turns. */
+/* Blocks of the small kernels that a compute unit holds at once; more would wait, and each takes items in
+ * turns. */
 enum { GATHER_BLOCKS_PER_UNIT = 4, COMBINE_BLOCKS_PER_UNIT = 4, COMBINE_HEADS_PER_BLOCK = 4 };
 
 static uint32_t at_most(int64_t wanted, int64_t limit) {
@@ -91,7 +100,7 @@ static const struct small_kernel {
     [MLAR_STAGE_GATHER] = {"gather", "mlar_gather", MLAR_BLOCK_THREADS},
     [MLAR_STAGE_COMBINE] = {"combine", "mlar_combine", MLAR_BLOCK_THREADS},
 };
-#define SMALL_KERNELS ((int32_t)(sizeof small_kernels / sizeof *small_kernels))
+#define SMALL_KERNELS  ((int32_t)(sizeof small_kernels / sizeof *small_kernels))
 #define ATTEND_KERNELS ((int32_t)(sizeof attend_kernels / sizeof *attend_kernels))
 
 static int32_t small_launch(int32_t stage, uint32_t blocks, mlar_gpu_launch *launch) {
@@ -103,8 +112,8 @@ static int32_t small_launch(int32_t stage, uint32_t blocks, mlar_gpu_launch *lau
     return 1;
 }
 
-static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, int32_t direct, uint32_t blocks,
-                             mlar_gpu_launch *launch) {
+static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, int32_t direct,
+                             uint32_t blocks, mlar_gpu_launch *launch) {
     launch->unit = "attend_block";
     launch->kernel = direct ? attend->direct : attend->gathered;
     launch->grid_blocks = blocks;
@@ -113,14 +122,15 @@ static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, 
     return 1;
 }
 
-int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_args *args, const mlar_layer_params *layer,
-                           mlar_gpu_launch *launch) {
+int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_args *args,
+                           const mlar_layer_params *layer, mlar_gpu_launch *launch) {
     const gpu_arch *known = arch_of(arch);
     (void)layer;
     if (known == NULL) return 0;
     switch (stage) {
     case MLAR_STAGE_SET_BLOCK:
-    case MLAR_STAGE_PREPARE: return small_launch(stage, 1, launch);
+    case MLAR_STAGE_PREPARE:
+        return small_launch(stage, 1, launch);
     case MLAR_STAGE_GATHER:
         return small_launch(stage,
                             at_most((int64_t)args->row_count * (2 * 65536 / MLAR_KEY_TILE),
@@ -129,14 +139,17 @@ int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_arg
     case MLAR_STAGE_ATTEND_GATHERED:
     case MLAR_STAGE_ATTEND_DIRECT:
         return attend_launch(known, attend_kernel_of(known, &args->shape), stage == MLAR_STAGE_ATTEND_DIRECT,
-                             at_most(mlar_attend_grid(&args->shape, args->row_count), args->shape.workers), launch);
+                             at_most(mlar_attend_grid(&args->shape, args->row_count), args->shape.workers),
+                             launch);
     case MLAR_STAGE_COMBINE:
-        return small_launch(stage,
-                            at_most(((int64_t)args->row_count * args->shape.heads + COMBINE_HEADS_PER_BLOCK - 1) /
-                                        COMBINE_HEADS_PER_BLOCK,
-                                    (int64_t)args->shape.workers * COMBINE_BLOCKS_PER_UNIT),
-                            launch);
-    default: return 0;
+        return small_launch(
+            stage,
+            at_most(((int64_t)args->row_count * args->shape.heads + COMBINE_HEADS_PER_BLOCK - 1) /
+                        COMBINE_HEADS_PER_BLOCK,
+                    (int64_t)args->shape.workers * COMBINE_BLOCKS_PER_UNIT),
+            launch);
+    default:
+        return 0;
     }
 }
 

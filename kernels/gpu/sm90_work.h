@@ -34,7 +34,7 @@
 #define SM90_AT_SCORES  SM90_AT_QUERIES        /* narrow: f32 [8 warps][32 heads][SM90_SCORE_STRIDE] */
 #define SM90_AT_PROBS   (SM90_AT_SCORES + 8 * SM90_NARROW_HEADS * SM90_SCORE_STRIDE * 4) /* bf16 [2][64 heads][64] */
 #define SM90_AT_CONTROL (SM90_AT_PROBS + 2 * SM90_PANEL_BYTES)
-#define SM90_SHARED_BYTES (SM90_AT_CONTROL + 2048)
+#define SM90_SHARED_BYTES (SM90_AT_CONTROL + 6144)
 
 /* The block's unit: which heads, and its worker's tiles. The grid has a block for every unit (mlar_attend_grid), so a
  * block has at most one. */
@@ -42,6 +42,16 @@ typedef struct sm90_share {
     int32_t head_begin, head_end;
     mlar_span span;
 } sm90_share;
+
+/* Where a fetching warp stands in the block's tiles (sm90_fetch.h). A run is what a part has of one scope's list. */
+typedef struct sm90_tiles {
+    const int32_t *entries; /* of the run's next tile */
+    int32_t count;          /* entries from there to the list's end */
+    int32_t left;           /* tiles of the run */
+    int32_t scope;          /* of the run, and so of the tile last begun; -1: none was left */
+    int32_t scope_before;   /* of the tile begun before that */
+    int32_t row, tile;      /* the tile after the run; the share says which is the last */
+} sm90_tiles;
 
 typedef struct sm90_control {
     uint64_t full[2];      /* 8 arrivals: the fetching warps */
@@ -52,6 +62,10 @@ typedef struct sm90_control {
     float factor[SM90_WIDE_HEADS];   /* what the sum is multiplied by in the end */
     sm90_share share;
     mlar_layer_params layer;
+    /* What the fetching threads cannot keep in registers beside the raw bytes. In shared memory and not left to the
+     * compiler: a spilled register is read back behind every load that is under way. */
+    sm90_tiles tiles[8];
+    uint64_t record[2][SM90_THREADS - SM90_CONSUMERS]; /* [tile % 2]: sm90_fetch.h says what of the lane's token */
 } sm90_control;
 
 /* What a role carries along. */

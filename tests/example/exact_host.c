@@ -5,9 +5,9 @@
  * Host block and arena each stand between two inaccessible pages, flush with the lower one, then with the
  * upper one: a byte read or written outside is a fault. Exactly the queried bytes work, one fewer is refused
  * by name, and the same memory works again afterwards. Grown from nothing, every smaller size is refused. Ten
- * thousand decode steps (step, prepare, replay, rebind, enqueue) take no memory and start no thread; a
- * preloaded shim.c counts (`exact_host counted` insists on it, and first checks that the shim sees every such
- * call). Like host.c it knows the installed package and nothing else of this tree. */
+ * thousand decode steps (rebind, step, prepare, replay; enqueue) take no memory and start no thread: a
+ * preloaded shim.c counts. `exact_host counted` insists on it, and first checks that it sees every such call.
+ * Like host.c it knows the installed package and nothing else of this tree. */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 
 #include <mlarena/mlarena.h>

@@ -69,7 +69,6 @@ static void check(int error, const char *what) {
 }
 #define CALL(field, ...) check(device.field(__VA_ARGS__), #field)
 
-
 static call symbol(const char *name) {
     call result;
     void *found = dlsym(device.library, name);
@@ -110,14 +109,18 @@ int device_open(const char *library) {
     return 1;
 }
 
-const char *device_name(void) { return device.name; }
+const char *device_name(void) {
+    return device.name;
+}
 
 void *device_new(size_t bytes) {
     void *memory = NULL;
     CALL(alloc, &memory, bytes ? bytes : (size_t)16);
     return memory;
 }
-void device_free(void *memory) { CALL(release, memory); }
+void device_free(void *memory) {
+    CALL(release, memory);
+}
 void device_fill(void *memory, int byte, size_t bytes) {
     if (bytes && device.family == CUDA)
         CALL(fill, memory, (unsigned char)byte, bytes);
@@ -126,9 +129,11 @@ void device_fill(void *memory, int byte, size_t bytes) {
     device_wait();
 }
 void device_write(void *memory, const void *from, size_t bytes) {
+    device_wait();
     if (bytes) CALL(write, memory, from, bytes);
 }
 void device_read(void *to, const void *memory, size_t bytes) {
+    device_wait();
     if (bytes) CALL(read, to, memory, bytes);
 }
 
@@ -170,19 +175,22 @@ device_function *device_function_of(const char *path, const char *kernel, uint32
     if (known[i].kernel[0] == 0) {
         if (i + 1 == sizeof known / sizeof *known) exit(3);
         CALL(function, &known[i].function.handle, module_of(path), kernel);
-        if (dynamic_lds_bytes > 48 * 1024) CALL(set_attribute, known[i].function.handle, 8, (int)dynamic_lds_bytes);
+        if (dynamic_lds_bytes > 48 * 1024)
+            CALL(set_attribute, known[i].function.handle, 8, (int)dynamic_lds_bytes);
         snprintf(known[i].kernel, sizeof known[i].kernel, "%s", kernel);
     }
     return &known[i].function;
 }
 
-void device_launch(const device_function *function, uint32_t blocks, uint32_t threads, uint32_t dynamic_lds_bytes,
-                   const void *args) {
+void device_launch(const device_function *function, uint32_t blocks, uint32_t threads,
+                   uint32_t dynamic_lds_bytes, const void *args) {
     void *parameters[] = {(void *)(uintptr_t)args};
-    CALL(launch, function->handle, blocks, 1u, 1u, threads, 1u, 1u, dynamic_lds_bytes, device.stream, parameters,
-         (void **)NULL);
+    CALL(launch, function->handle, blocks, 1u, 1u, threads, 1u, 1u, dynamic_lds_bytes, device.stream,
+         parameters, (void **)NULL);
 }
-void device_wait(void) { check(device.wait(), "wait"); }
+void device_wait(void) {
+    check(device.wait(), "wait");
+}
 
 double device_time_graph(void (*issue)(void *context, int i), void *context, int count, int replays) {
     void *graph, *exec, *begin, *end;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * device.h: the few calls that the kernel test needs of a GPU runtime, found when the program runs: the CUDA driver, or any
- * library that speaks HIP. It knows nothing of the engine's runtime code, which has tests of its own. A failing call ends
- * the program with the call's name. */
+ * device.h: the few calls that the kernel test needs of a GPU runtime, found when the program runs: the CUDA
+ * driver, or any library that speaks HIP. It knows nothing of the engine's runtime code, which has tests of
+ * its own. A failing call ends the program with the call's name. */
 #ifndef TESTS_GPU_DEVICE_H
 #define TESTS_GPU_DEVICE_H
 
@@ -21,14 +21,15 @@ void device_fill(void *memory, int byte, size_t bytes);
 void device_write(void *memory, const void *from, size_t bytes);
 void device_read(void *to, const void *memory, size_t bytes);
 
-/* A kernel of the image in `path`; the same path is loaded once. `dynamic_lds_bytes` is the most it will be launched with. */
+/* A kernel of the image in `path`; the same path is loaded once. `dynamic_lds_bytes` is the most it will be
+ * launched with. */
 device_function *device_function_of(const char *path, const char *kernel, uint32_t dynamic_lds_bytes);
-void device_launch(const device_function *function, uint32_t blocks, uint32_t threads, uint32_t dynamic_lds_bytes,
-                   const void *args);
+void device_launch(const device_function *function, uint32_t blocks, uint32_t threads,
+                   uint32_t dynamic_lds_bytes, const void *args);
 void device_wait(void);
 
-/* Microseconds that `count` calls of issue(context, i) take on the device, captured and replayed as one graph `replays`
- * times; the least of those. CUDA only; a negative number elsewhere. */
+/* Microseconds that `count` calls of issue(context, i) take on the device, captured and replayed as one graph
+ * `replays` times; the least of those. CUDA only; a negative number elsewhere. */
 double device_time_graph(void (*issue)(void *context, int i), void *context, int count, int replays);
 
 #endif

@@ -149,13 +149,16 @@ static int move_outputs(gpu_case *c, int down) {
     for (int32_t i = 0; i < c->made->buffer_count; i++) {
         case_buffer *buffer = &c->made->buffers[i];
         if (!buffer->is_output) continue;
-        ok &= down ? GPU_MUST(mlar_device_read(c->place->device, buffer->memory, c->buffer[i], buffer->bytes))
-                   : GPU_MUST(mlar_device_write(c->place->device, c->buffer[i], buffer->memory, buffer->bytes));
+        ok &=
+            down ? GPU_MUST(mlar_device_read(c->place->device, buffer->memory, c->buffer[i], buffer->bytes))
+                 : GPU_MUST(mlar_device_write(c->place->device, c->buffer[i], buffer->memory, buffer->bytes));
     }
     return ok;
 }
 
-int gpu_case_download(gpu_case *c) { return move_outputs(c, 1); }
+int gpu_case_download(gpu_case *c) {
+    return move_outputs(c, 1);
+}
 
 static int poison_outputs(gpu_case *c) {
     case_poison_outputs(c->made);
@@ -167,9 +170,10 @@ int gpu_case_enqueue(gpu_engine *e, int32_t kind, gpu_case *c, int32_t rows) {
     mlar_diag diag = {.struct_size = sizeof diag};
     int32_t capacity = c->made->spec.capacity_rows > 0 ? c->made->spec.capacity_rows : 1;
     if (!poison_outputs(c)) return 0;
-    return gpu_must(mlar_engine_prepare(e->engine, kind, &c->bindings, &step, NULL, &diag), "prepare", &diag) &&
-           gpu_must(mlar_engine_enqueue(e->engine, kind, &c->bindings, capacity, &step, NULL, &diag), "enqueue",
+    return gpu_must(mlar_engine_prepare(e->engine, kind, &c->bindings, &step, NULL, &diag), "prepare",
                     &diag) &&
+           gpu_must(mlar_engine_enqueue(e->engine, kind, &c->bindings, capacity, &step, NULL, &diag),
+                    "enqueue", &diag) &&
            gpu_case_download(c);
 }
 
@@ -178,6 +182,7 @@ int gpu_case_replay(gpu_engine *e, mlar_program *program, int32_t kind, gpu_case
     mlar_diag diag = {.struct_size = sizeof diag};
     if (!poison_outputs(c)) return 0;
     return GPU_MUST(mlar_engine_step(e->engine, &step, NULL)) &&
-           gpu_must(mlar_engine_prepare(e->engine, kind, &c->bindings, NULL, NULL, &diag), "prepare", &diag) &&
+           gpu_must(mlar_engine_prepare(e->engine, kind, &c->bindings, NULL, NULL, &diag), "prepare",
+                    &diag) &&
            GPU_MUST(mlar_program_replay(program, NULL)) && gpu_case_download(c);
 }

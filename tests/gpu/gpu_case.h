@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * gpu_case.h: the cases of tests/support on a GPU: an engine in a memory pool, a case's buffers copied to the device,
- * steps run through the public API, results copied back into the case for the same checks that the CPU gets.
+ * gpu_case.h: the cases of tests/support on a GPU: an engine in a memory pool, a case's buffers copied to the
+ * device, steps run through the public API, results copied back into the case for the same checks that the
+ * CPU gets.
  *
  * No test framework: machines with a GPU need not have one. A failure prints a line and counts. */
 #ifndef TESTS_GPU_GPU_CASE_H

@@ -2,13 +2,15 @@
  *
  * test_kernels_gpu.c: the GPU kernels alone, without the engine, held against the float64 reference.
  *
- *     test_kernels_gpu IMAGES ARCH [--library L] [--seeds FIRST COUNT] [--heads N] [--rows N] [--width N] [--small]
+ *     test_kernels_gpu IMAGES ARCH [--library L] [--seeds FIRST COUNT] [--heads N] [--rows N] [--width N]
+ * [--small]
  *
- * IMAGES is a folder of images named as kernels/gpu/CMakeLists.txt names them. For every seed a case of tests/support is
- * drawn, laid out in device memory, and run under each policy and strategy of the table below, with the launches that
- * kernels/gpu/launch.c gives. Checked: accuracy, the gather buffer bit for bit, the schedule against the CPU's, bytes that
- * must stay as they were, the count of invalid indices, the same bits on a second run over differently poisoned memory, and
- * the same bits from both strategies. Prints one line for each kind of check and exits 1 if any failed. */
+ * IMAGES is a folder of images named as kernels/gpu/CMakeLists.txt names them. For every seed a case of
+ * tests/support is drawn, laid out in device memory, and run under each policy and strategy of the table
+ * below, with the launches that kernels/gpu/launch.c gives. Checked: accuracy, the gather buffer bit for bit,
+ * the schedule against the CPU's, bytes that must stay as they were, the count of invalid indices, the same
+ * bits on a second run over differently poisoned memory, and the same bits from both strategies. Prints one
+ * line for each kind of check and exits 1 if any failed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,12 +28,12 @@
 typedef struct variant {
     const char *name;
     int32_t gathered;
-    int32_t splits;      /* 0: balanced */
-    int32_t workers;     /* also bounds the grid */
+    int32_t splits;  /* 0: balanced */
+    int32_t workers; /* also bounds the grid */
     int32_t cut_granule;
-    int32_t row_tile;    /* 0: all rows at once */
-    int32_t blocks;      /* layer and step stand in device memory, written by set_block */
-    int32_t same_as;     /* variant that must give the same bits, or -1 */
+    int32_t row_tile; /* 0: all rows at once */
+    int32_t blocks;   /* layer and step stand in device memory, written by set_block */
+    int32_t same_as;  /* variant that must give the same bits, or -1 */
 } variant;
 
 static const variant variants[] = {
@@ -46,12 +48,22 @@ static const variant variants[] = {
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
-enum { CHECK_STEP, CHECK_GATHERED, CHECK_UNTOUCHED, CHECK_TAIL, CHECK_INVALID, CHECK_SCHEDULE, CHECK_REPEAT, CHECK_SAME, CHECKS };
+enum {
+    CHECK_STEP,
+    CHECK_GATHERED,
+    CHECK_UNTOUCHED,
+    CHECK_TAIL,
+    CHECK_INVALID,
+    CHECK_SCHEDULE,
+    CHECK_REPEAT,
+    CHECK_SAME,
+    CHECKS
+};
 static const char *const check_names[CHECKS] = {
-    "out and lse within SPEC",          "gather buffer, bit for bit",
-    "nothing else written",             "tail rows zero",
-    "invalid_indices",                  "schedule equals the CPU's",
-    "second run, same bits",            "same bits as the variant beside it",
+    "out and lse within SPEC", "gather buffer, bit for bit",
+    "nothing else written",    "tail rows zero",
+    "invalid_indices",         "schedule equals the CPU's",
+    "second run, same bits",   "same bits as the variant beside it",
 };
 
 static struct {
@@ -119,9 +131,11 @@ static void launch(int32_t stage, const mlar_stage_args *args, const mlar_set_bl
         fprintf(stderr, "no kernel of stage %d for %s\n", (int)stage, run.arch);
         exit(3);
     }
-    snprintf(path, sizeof path, "%s/%s.%s.image", run.images, what.unit, strcmp(run.arch, "sm_90") ? run.arch : "sm_90a");
-    device_launch(device_function_of(path, what.kernel, what.dynamic_lds_bytes), what.grid_blocks, what.block_threads,
-                  what.dynamic_lds_bytes, block ? (const void *)block : (const void *)args);
+    snprintf(path, sizeof path, "%s/%s.%s.image", run.images, what.unit,
+             strcmp(run.arch, "sm_90") ? run.arch : "sm_90a");
+    device_launch(device_function_of(path, what.kernel, what.dynamic_lds_bytes), what.grid_blocks,
+                  what.block_threads, what.dynamic_lds_bytes,
+                  block ? (const void *)block : (const void *)args);
 }
 
 static void set_block(void *to, const void *from, size_t bytes) {
@@ -135,7 +149,8 @@ static void set_block(void *to, const void *from, size_t bytes) {
 
 static int32_t max_tiles(const step_case *made) {
     int32_t tiles = 0;
-    for (int32_t s = 0; s < made->layer.scope_count; s++) tiles += mlar_ceil_div(made->layer.scope[s].width, MLAR_KEY_TILE);
+    for (int32_t s = 0; s < made->layer.scope_count; s++)
+        tiles += mlar_ceil_div(made->layer.scope[s].width, MLAR_KEY_TILE);
     return mlar_max_i32(tiles, 1);
 }
 
@@ -149,11 +164,14 @@ static mlar_stage_args args_of(const step_case *made, const variant *v) {
     args.shape.workers = v->workers;
     args.shape.cut_granule = v->cut_granule;
     args.shape.splits = v->splits;
-    args.shape.row_tile = v->row_tile ? mlar_min_i32(v->row_tile, made->spec.capacity_rows) : made->spec.capacity_rows;
-    args.shape.slot_limit = (int32_t)(v->splits ? (int64_t)args.shape.row_tile * v->splits
-                                                : mlar_balanced_slot_bound(v->workers, v->cut_granule, args.shape.row_tile,
-                                                                           max_tiles(made)));
-    mlar_gpu_traits(run.arch, made->shape.heads, &args.shape.heads_per_group_min, &args.shape.heads_per_group_max);
+    args.shape.row_tile =
+        v->row_tile ? mlar_min_i32(v->row_tile, made->spec.capacity_rows) : made->spec.capacity_rows;
+    args.shape.slot_limit =
+        (int32_t)(v->splits ? (int64_t)args.shape.row_tile * v->splits
+                            : mlar_balanced_slot_bound(v->workers, v->cut_granule, args.shape.row_tile,
+                                                       max_tiles(made)));
+    mlar_gpu_traits(run.arch, made->shape.heads, &args.shape.heads_per_group_min,
+                    &args.shape.heads_per_group_max);
     return args;
 }
 
@@ -170,7 +188,8 @@ static void new_scratch(const step_case *made, on_device *at, mlar_stage_args *a
     args->schedule_rows = at->rows = device_new((size_t)args->shape.max_rows * sizeof(mlar_schedule_row));
     args->invalid_indices = at->counter;
     for (int32_t s = 0; s < made->layer.scope_count; s++) {
-        at->gathered_bytes[s] = (size_t)args->shape.row_tile * (size_t)made->layer.scope[s].width * (size_t)made->shape.d_qk * 2;
+        at->gathered_bytes[s] =
+            (size_t)args->shape.row_tile * (size_t)made->layer.scope[s].width * (size_t)made->shape.d_qk * 2;
         args->gathered[s] = at->gathered[s] = device_new(at->gathered_bytes[s]);
     }
 }
@@ -184,7 +203,8 @@ static void free_scratch(const step_case *made, on_device *at) {
 static void poison(const step_case *made, on_device *at, int byte) {
     device_fill(at->partial_out, byte, at->partial_out_bytes);
     device_fill(at->partial_ml, byte, at->partial_ml_bytes);
-    for (int32_t s = 0; s < made->layer.scope_count; s++) device_fill(at->gathered[s], byte, at->gathered_bytes[s]);
+    for (int32_t s = 0; s < made->layer.scope_count; s++)
+        device_fill(at->gathered[s], byte, at->gathered_bytes[s]);
     for (int32_t i = 0; i < made->buffer_count; i++)
         if (made->buffers[i].is_output) device_fill(at->buffers[i], CASE_PATTERN, made->buffers[i].bytes);
     device_fill(at->counter, 0, 8);
@@ -206,7 +226,8 @@ static void carry(const step_case *made, on_device *at, const variant *v, mlar_s
 }
 
 /* The gather buffers of a row tile, into their place among all rows. */
-static void keep_gathered(const step_case *made, const on_device *at, const mlar_stage_args *args, uint16_t *const *kept) {
+static void keep_gathered(const step_case *made, const on_device *at, const mlar_stage_args *args,
+                          uint16_t *const *kept) {
     for (int32_t s = 0; s < made->layer.scope_count; s++) {
         const size_t row_bytes = at->gathered_bytes[s] / (size_t)args->shape.row_tile;
         device_read((uint8_t *)kept[s] + (size_t)args->row_begin * row_bytes, at->gathered[s],
@@ -214,9 +235,11 @@ static void keep_gathered(const step_case *made, const on_device *at, const mlar
     }
 }
 
-static void check_schedule(const step_case *made, const on_device *at, const mlar_stage_args *args, const variant *v) {
+static void check_schedule(const step_case *made, const on_device *at, const mlar_stage_args *args,
+                           const variant *v) {
     mlar_stage_args host = *args;
-    const int32_t row_tiles = mlar_ceil_div(args->shape.max_rows, args->shape.row_tile), cuts = args->shape.workers + 1;
+    const int32_t row_tiles = mlar_ceil_div(args->shape.max_rows, args->shape.row_tile),
+                  cuts = args->shape.workers + 1;
     mlar_schedule_head *heads = calloc((size_t)row_tiles * 2, sizeof *heads);
     mlar_schedule_cut *cut = calloc((size_t)(row_tiles * cuts) * 2, sizeof *cut);
     mlar_schedule_row *rows = calloc((size_t)args->shape.max_rows * 2, sizeof *rows);
@@ -236,7 +259,8 @@ static void check_schedule(const step_case *made, const on_device *at, const mla
     device_read(rows, at->rows, (size_t)args->shape.max_rows * sizeof *rows);
     for (int32_t t = 0; t < row_tiles; t++) {
         same &= memcmp(&heads[t], &host.schedule[t], sizeof *heads) == 0;
-        same &= memcmp(&cut[t * cuts], &host.cuts[t * cuts], (size_t)(host.schedule[t].workers + 1) * sizeof *cut) == 0;
+        same &= memcmp(&cut[t * cuts], &host.cuts[t * cuts],
+                       (size_t)(host.schedule[t].workers + 1) * sizeof *cut) == 0;
         same &= heads[t].slots <= args->shape.slot_limit;
     }
     same &= memcmp(rows, host.schedule_rows, (size_t)made->spec.rows * sizeof *rows) == 0;
@@ -247,7 +271,8 @@ static void check_schedule(const step_case *made, const on_device *at, const mla
 }
 
 /* One step. What it wrote is read back into the case's own outputs and `kept`. */
-static void run_step(step_case *made, on_device *at, const variant *v, int poison_byte, uint16_t *const *kept) {
+static void run_step(step_case *made, on_device *at, const variant *v, int poison_byte,
+                     uint16_t *const *kept) {
     mlar_stage_args args = args_of(made, v);
     new_scratch(made, at, &args);
     poison(made, at, poison_byte);
@@ -267,11 +292,13 @@ static void run_step(step_case *made, on_device *at, const variant *v, int poiso
         device_wait();
         if (v->gathered) {
             keep_gathered(made, at, &args, kept);
-            for (int32_t s = 0; s < made->layer.scope_count; s++) device_fill(at->gathered[s], poison_byte, at->gathered_bytes[s]);
+            for (int32_t s = 0; s < made->layer.scope_count; s++)
+                device_fill(at->gathered[s], poison_byte, at->gathered_bytes[s]);
         }
     }
     for (int32_t i = 0; i < made->buffer_count; i++)
-        if (made->buffers[i].is_output) device_read(made->buffers[i].memory, at->buffers[i], made->buffers[i].bytes);
+        if (made->buffers[i].is_output)
+            device_read(made->buffers[i].memory, at->buffers[i], made->buffers[i].bytes);
     free_scratch(made, at);
 }
 
@@ -293,7 +320,8 @@ static uint8_t *outputs_of(const step_case *made, size_t *bytes) {
     return all;
 }
 
-static void check_variant(step_case *made, on_device *at, const reference *expected, int number, uint8_t **results) {
+static void check_variant(step_case *made, on_device *at, const reference *expected, int number,
+                          uint8_t **results) {
     const variant *v = &variants[number];
     uint16_t *kept[MLAR_MAX_SCOPES] = {NULL, NULL};
     check_result result;
@@ -302,17 +330,21 @@ static void check_variant(step_case *made, on_device *at, const reference *expec
     uint8_t *again;
     char message[256];
     for (int32_t s = 0; s < made->layer.scope_count; s++)
-        kept[s] = malloc((size_t)made->spec.capacity_rows * (size_t)made->layer.scope[s].width * (size_t)made->shape.d_qk * 2 + 1);
+        kept[s] = malloc((size_t)made->spec.capacity_rows * (size_t)made->layer.scope[s].width *
+                             (size_t)made->shape.d_qk * 2 +
+                         1);
     run_step(made, at, v, 0xff, kept);
     device_read(&invalid, at->counter, sizeof invalid);
-    snprintf(message, sizeof message, "%llu, expected %llu", (unsigned long long)invalid, (unsigned long long)expected->invalid);
+    snprintf(message, sizeof message, "%llu, expected %llu", (unsigned long long)invalid,
+             (unsigned long long)expected->invalid);
     count(CHECK_INVALID, invalid == expected->invalid, made, v, message);
     count(CHECK_STEP, check_step(made, expected, &check_spec, &result), made, v, result.message);
     if (result.relative_l2 > run.worst_l2) run.worst_l2 = result.relative_l2;
     run.difference2 += result.difference2;
     run.sum2 += result.sum2;
     count(CHECK_UNTOUCHED,
-          check_untouched_beyond(made, made->spec.tail_zero ? made->spec.capacity_rows : made->spec.rows), made, v, "written");
+          check_untouched_beyond(made, made->spec.tail_zero ? made->spec.capacity_rows : made->spec.rows),
+          made, v, "written");
     if (made->spec.tail_zero) count(CHECK_TAIL, check_tail_is_zero(made), made, v, "not zero");
     for (int32_t s = 0; v->gathered && s < made->layer.scope_count; s++) {
         const int ok = check_gathered(expected, s, kept[s], 0xff, message, sizeof message);
@@ -346,7 +378,8 @@ static void run_case(const case_spec *spec) {
 
 /* All 256 bytes under all 256 scales: 1024 tokens of 64 bytes, each token under one scale. */
 static void run_all_bytes(int32_t fp8, int32_t base_offset_bytes) {
-    case_spec spec = {.seed = 1, .rows = 1, .capacity_rows = 1, .heads = 1, .nope = 64, .rope = 8, .scope_count = 1};
+    case_spec spec = {
+        .seed = 1, .rows = 1, .capacity_rows = 1, .heads = 1, .nope = 64, .rope = 8, .scope_count = 1};
     case_scope_spec *scope = &spec.scope[0];
     step_case *made;
     reference *expected;
@@ -383,7 +416,8 @@ int main(int argc, char **argv) {
     long first = 1, seeds = 40, failed = 0;
     for (int i = 3; i < argc; i++) {
         if (!strcmp(argv[i], "--library") && i + 1 < argc) library = argv[++i];
-        if (!strcmp(argv[i], "--seeds") && i + 2 < argc) first = atol(argv[i + 1]), seeds = atol(argv[i + 2]), i += 2;
+        if (!strcmp(argv[i], "--seeds") && i + 2 < argc)
+            first = atol(argv[i + 1]), seeds = atol(argv[i + 2]), i += 2;
         if (!strcmp(argv[i], "--heads") && i + 1 < argc) bounds.heads = atoi(argv[++i]);
         if (!strcmp(argv[i], "--rows") && i + 1 < argc) bounds.rows = atoi(argv[++i]);
         if (!strcmp(argv[i], "--width") && i + 1 < argc) bounds.width = atoi(argv[++i]);

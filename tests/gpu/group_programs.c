@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * group_programs.c: what is captured and replayed equals what is enqueued, bit for bit. */
+#include "tests/gpu/groups.h"
+
+#include "engine/gpu/device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Captured once, replayed many times with changing rows: equal to enqueue, bit for bit; the pool does not
+ * grow. */
+static void replay_equals_enqueue(int32_t route) {
+    enum { ROWS = 24 };
+    int replays = quick ? 200 : 10000;
+    case_spec spec = model_spec(5, ROWS, 16);
+    step_case *made = case_new(&spec);
+    gpu_case c;
+    if (!gpu_case_open(&c, &place, made)) return;
+    for (int v = 0; v < 2; v++) {
+        mlar_config config = config_of(made, &variants[v]);
+        config.update_route = route;
+        gpu_engine e;
+        mlar_program *program = NULL;
+        if (!gpu_engine_open(&e, &place, &config)) continue;
+        mlar_stats before = {.struct_size = sizeof before}, after = before;
+        if (GPU_MUST(mlar_engine_capture(e.engine, 0, &c.bindings, 1, ROWS, &program, NULL))) {
+            GPU_MUST(mlar_engine_stats(e.engine, NULL, &before));
+            uint64_t state = 9;
+            for (int i = 0; i < replays; i++) {
+                int32_t rows = case_random_below(&state, ROWS + 1);
+                if (i % (replays / 20) != 0) {
+                    mlar_step step = {.struct_size = sizeof step, .rows = rows};
+                    mlar_status status = mlar_engine_step(e.engine, &step, NULL);
+                    if (status == MLAR_OK)
+                        status = mlar_engine_prepare(e.engine, 0, &c.bindings, NULL, NULL, NULL);
+                    if (status == MLAR_OK) status = mlar_program_replay(program, NULL);
+                    if (route == MLAR_UPDATE_NODE_PARAMS) GPU_MUST(mlar_device_wait(place.device, NULL));
+                    gpu_check(status == MLAR_OK, "replay %d: %s", i, mlar_status_name(status));
+                    continue;
+                }
+                size_t bytes;
+                GPU_MUST(mlar_engine_poison_scratch(e.engine, (uint32_t)i, NULL));
+                gpu_case_replay(&e, program, 0, &c, rows);
+                uint8_t *replayed = take_outputs(made, &bytes);
+                GPU_MUST(mlar_engine_poison_scratch(e.engine, 1000u + (uint32_t)i, NULL));
+                gpu_case_enqueue(&e, 0, &c, rows);
+                uint8_t *enqueued = take_outputs(made, &bytes);
+                gpu_check(memcmp(replayed, enqueued, bytes) == 0, "replay %d at %d rows differs (%s)", i,
+                          rows, variants[v].name);
+                free(replayed);
+                free(enqueued);
+            }
+            GPU_MUST(mlar_engine_stats(e.engine, NULL, &after));
+            gpu_check(before.pool_used_high_bytes == after.pool_used_high_bytes &&
+                          before.pool_reserved_bytes == after.pool_reserved_bytes,
+                      "the pool grew: %llu -> %llu", (unsigned long long)before.pool_used_high_bytes,
+                      (unsigned long long)after.pool_used_high_bytes);
+        }
+        gpu_engine_close(&e);
+    }
+    gpu_case_close(&c);
+    case_free(made);
+}
+
+void replay_step_block(void) {
+    replay_equals_enqueue(MLAR_UPDATE_STEP_BLOCK);
+}
+void replay_node_params(void) {
+    replay_equals_enqueue(MLAR_UPDATE_NODE_PARAMS);
+}
+
+/* Many steps queued without waiting, each with other rows and (rebound) outputs: every one gets its own. */
+void queued_steps(void) {
+    enum { ROWS = 12, QUEUED = 16 };
+    step_case *made[QUEUED];
+    gpu_case cases[QUEUED];
+    for (int i = 0; i < QUEUED; i++) {
+        case_spec spec = model_spec(100 + (uint64_t)i, ROWS, 8);
+        made[i] = case_new(&spec);
+        if (!gpu_case_open(&cases[i], &place, made[i])) return;
+    }
+    mlar_config config = config_of(made[0], &variants[0]);
+    gpu_engine e;
+    mlar_program *program = NULL;
+    if (gpu_engine_open(&e, &place, &config) &&
+        GPU_MUST(mlar_engine_capture(e.engine, 0, &cases[0].bindings, 1, ROWS, &program, NULL))) {
+        for (int i = 0; i < QUEUED; i++) {
+            mlar_step step = {.struct_size = sizeof step, .rows = 1 + i % ROWS};
+            GPU_MUST(mlar_program_rebind(program, 0, &cases[i].bindings, NULL, NULL));
+            GPU_MUST(mlar_engine_step(e.engine, &step, NULL));
+            GPU_MUST(mlar_engine_prepare(e.engine, 0, &cases[i].bindings, NULL, NULL, NULL));
+            GPU_MUST(mlar_program_replay(program, NULL));
+        }
+        GPU_MUST(mlar_device_wait(place.device, NULL));
+        for (int i = 0; i < QUEUED; i++) {
+            size_t bytes;
+            gpu_case_download(&cases[i]);
+            uint8_t *queued = take_outputs(made[i], &bytes);
+            gpu_case_enqueue(&e, 0, &cases[i], 1 + i % ROWS);
+            uint8_t *alone = take_outputs(made[i], &bytes);
+            gpu_check(memcmp(queued, alone, bytes) == 0, "queued step %d differs from the same step alone",
+                      i);
+            free(queued);
+            free(alone);
+        }
+    }
+    gpu_engine_close(&e);
+    for (int i = 0; i < QUEUED; i++) {
+        gpu_case_close(&cases[i]);
+        case_free(made[i]);
+    }
+}
+
+/* A host captures 61 layers x 9 steps of enqueues into one graph of its own and replays it. */
+void host_graph(void) {
+    enum { ROWS = 6, LAYERS = 61, ROUNDS = 9 };
+    case_spec spec = model_spec(31, ROWS, 16);
+    step_case *made = case_new(&spec);
+    gpu_case c;
+    gpu_engine e;
+    mlar_config config = config_of(made, &variants[0]);
+    const mlar_runtime *runtime = &place.device->runtime;
+    void *stream = NULL, *graph = NULL, *exec = NULL;
+    size_t nodes = 0, bytes;
+    if (!gpu_case_open(&c, &place, made) || !gpu_engine_open(&e, &place, &config)) return;
+    gpu_case_enqueue(&e, 0, &c, ROWS);
+    uint8_t *eager = take_outputs(made, &bytes);
+    mlar_device_scope scope = mlar_device_enter(place.device);
+    mlar_step step = {.struct_size = sizeof step, .rows = ROWS};
+    int ok = runtime->stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING) == 0 &&
+             runtime->capture_begin(stream, 0 /* global, as PyTorch does */) == 0;
+    for (int i = 0; i < LAYERS * ROUNDS && ok; i++) {
+        ok &= GPU_MUST(mlar_engine_prepare(e.engine, 0, &c.bindings, &step, stream, NULL));
+        ok &= GPU_MUST(mlar_engine_enqueue(e.engine, 0, &c.bindings, ROWS, &step, stream, NULL));
+    }
+    gpu_check(mlar_engine_reset_counters(e.engine, stream) == MLAR_ERROR_CAPTURING,
+              "inspection during a capture is refused");
+    ok = ok && runtime->capture_end(stream, &graph) == 0 && runtime->graph_nodes(graph, NULL, &nodes) == 0 &&
+         runtime->graph_instantiate(&exec, graph, 0) == 0;
+    case_poison_outputs(made);
+    gpu_case_upload(&c);
+    ok = ok && runtime->graph_launch(exec, stream) == 0 && runtime->graph_launch(exec, stream) == 0 &&
+         runtime->stream_synchronize(stream) == 0;
+    gpu_check(ok, "the host's capture or replay failed");
+    gpu_check(nodes >= 1000, "%zu nodes in the host's graph", nodes);
+    gpu_case_download(&c);
+    uint8_t *replayed = take_outputs(made, &bytes);
+    gpu_check(memcmp(eager, replayed, bytes) == 0, "the host's graph gives other bits than eager");
+    if (exec != NULL) (void)runtime->graph_exec_destroy(exec);
+    if (graph != NULL) (void)runtime->graph_destroy(graph);
+    (void)runtime->stream_destroy(stream);
+    mlar_device_leave(place.device, &scope);
+    printf("  %zu nodes\n", nodes);
+    free(eager);
+    free(replayed);
+    gpu_engine_close(&e);
+    gpu_case_close(&c);
+    case_free(made);
+}
+
+/* 61 programs of one engine, and several capacities over one arena with fewer live rows than the bucket. */
+void many_programs(void) {
+    enum { PROGRAMS = 61, ROWS = 16 };
+    static const int32_t buckets[] = {1, 2, 4, 8, 16};
+    case_spec spec = model_spec(41, ROWS, 8);
+    spec.tail_zero = false;
+    step_case *made = case_new(&spec);
+    mlar_config config = config_of(made, &variants[0]);
+    config.max_programs = config.max_layers = PROGRAMS;
+    gpu_case c;
+    gpu_engine e;
+    mlar_program *programs[PROGRAMS] = {NULL};
+    if (!gpu_case_open(&c, &place, made) || !gpu_engine_open(&e, &place, &config)) return;
+    for (int i = 0; i < PROGRAMS; i++)
+        GPU_MUST(mlar_engine_capture(e.engine, 0, &c.bindings, 1, buckets[i % 5], &programs[i], NULL));
+    for (int i = 0; i < PROGRAMS; i++) {
+        size_t bytes;
+        int32_t rows = 1 + i % buckets[i % 5];
+        gpu_case_replay(&e, programs[i], 0, &c, rows);
+        uint8_t *replayed = take_outputs(made, &bytes);
+        gpu_case_enqueue(&e, 0, &c, rows);
+        uint8_t *enqueued = take_outputs(made, &bytes);
+        gpu_check(memcmp(replayed, enqueued, bytes) == 0, "program %d (bucket %d, %d rows) differs", i,
+                  buckets[i % 5], rows);
+        free(replayed);
+        free(enqueued);
+    }
+    mlar_step step = {.struct_size = sizeof step, .rows = 3};
+    GPU_MUST(mlar_engine_step(e.engine, &step, NULL));
+    GPU_MUST(mlar_engine_prepare(e.engine, 0, &c.bindings, NULL, NULL, NULL));
+    gpu_check(mlar_program_replay(programs[0], NULL) == MLAR_ERROR_CAPACITY, "3 rows into a bucket of 1");
+    gpu_engine_close(&e);
+    gpu_case_close(&c);
+    case_free(made);
+}
