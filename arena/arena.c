@@ -37,8 +37,9 @@ static mlar_status caller_allocate(void *context, uint64_t bytes, uint64_t align
     return status;
 }
 
-static void caller_release(void *context, void *base, uint64_t bytes) {
-    (void)context, (void)base, (void)bytes; /* it stays the caller's */
+static mlar_status caller_release(void *context, void *base, uint64_t bytes, mlar_diag *diag) {
+    (void)context, (void)base, (void)bytes, (void)diag; /* it stays the caller's */
+    return MLAR_OK;
 }
 
 mlar_arena_source mlar_arena_source_caller(mlar_caller_memory *memory, bool host_visible) {
@@ -67,7 +68,7 @@ mlar_status mlar_arena_open(mlar_arena_core *arena, const mlar_arena_source *sou
         mlar_status status = source->allocate(source->context, bytes, align, &base, diag);
         if (status != MLAR_OK) return status;
         if (base == NULL || bytes - 1 > UINTPTR_MAX - (uintptr_t)base) {
-            if (base != NULL) source->release(source->context, base, bytes);
+            if (base != NULL) (void)source->release(source->context, base, bytes, NULL);
             return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "arena.base", 0, mlar_size_for_diag(bytes),
                              "%" PRIu64 " bytes at %p are no memory", bytes, base);
         }
@@ -83,7 +84,10 @@ mlar_status mlar_arena_close(mlar_arena_core *arena, mlar_diag *diag) {
     if (atomic_load(&arena->holder) != NULL) {
         return mlar_fail(diag, MLAR_ERROR_BUSY, "arena", 0, 0, "an engine still holds the arena");
     }
-    if (arena->base != NULL) arena->source.release(arena->source.context, arena->base, arena->bytes);
+    if (arena->base != NULL) {
+        mlar_status status = arena->source.release(arena->source.context, arena->base, arena->bytes, diag);
+        if (status != MLAR_OK) return status;
+    }
     *arena = (mlar_arena_core){.stage = MLAR_STAGE_ANY};
     return MLAR_OK;
 }

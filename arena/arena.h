@@ -17,12 +17,12 @@
 #include <stdint.h>
 
 /* Where a block comes from. allocate gives at least `bytes` at a multiple of `align`, or fails and fills
- * diag; release takes the block back and cannot fail. The table is copied into the arena, the context
- * is not. */
+ * diag; release takes the block back, or fails likewise and may be called again. The table is copied into the
+ * arena, the context is not. */
 typedef struct mlar_arena_source {
     const char *name; /* "caller", "malloc", ... */
     mlar_status (*allocate)(void *context, uint64_t bytes, uint64_t align, void **base, mlar_diag *diag);
-    void (*release)(void *context, void *base, uint64_t bytes);
+    mlar_status (*release)(void *context, void *base, uint64_t bytes, mlar_diag *diag);
     void *context;
     bool host_visible; /* the host may read and write the block */
 } mlar_arena_source;
@@ -55,8 +55,8 @@ typedef struct mlar_arena_core {
 /* Takes `bytes` from the source. Writes *arena only on success; the status is the source's. */
 mlar_status mlar_arena_open(mlar_arena_core *arena, const mlar_arena_source *source, uint64_t bytes,
                             uint64_t align, mlar_diag *diag);
-/* Gives the block back. MLAR_ERROR_BUSY while an engine holds it. Closing a closed or zeroed arena
- * is fine. */
+/* Gives the block back. MLAR_ERROR_BUSY while an engine holds it; the source's status where it does not take it
+ * now: the arena is open then. Closing a closed or zeroed arena is fine. */
 mlar_status mlar_arena_close(mlar_arena_core *arena, mlar_diag *diag);
 
 /* Lays a plan over the arena for one holder; the plan must stay where it is until the drop.

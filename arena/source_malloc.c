@@ -21,9 +21,10 @@ static mlar_status malloc_allocate(void *context, uint64_t bytes, uint64_t align
                      "malloc has no %" PRIu64 " bytes for the arena", bytes);
 }
 
-static void malloc_release(void *context, void *base, uint64_t bytes) {
-    (void)context, (void)bytes;
+static mlar_status malloc_release(void *context, void *base, uint64_t bytes, mlar_diag *diag) {
+    (void)context, (void)bytes, (void)diag;
     free(base);
+    return MLAR_OK;
 }
 
 mlar_arena_source mlar_arena_source_malloc(void) {

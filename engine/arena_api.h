@@ -14,6 +14,8 @@ typedef struct mlar_arena_body {
     mlar_caller_memory caller; /* from_caller */
     mlar_device *device;       /* from_pool */
     void *pool;
+    int32_t pool_emptied; /* its block was given back, it itself was not yet */
+    int32_t reserved;
 } mlar_arena_body;
 
 _Static_assert(sizeof(mlar_arena_body) <= sizeof(mlar_arena), "the public struct has room");

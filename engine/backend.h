@@ -35,11 +35,12 @@ typedef struct mlar_backend {
     uint64_t (*state_bytes)(const mlar_dims *dims, mlar_checked *check);
     mlar_status (*init)(void *state, const mlar_layout *layout, mlar_arena_core *arena, mlar_device *device,
                         mlar_diag *diag);
-    void (*deinit)(void *state);
+    /* Everything is released whatever happens; the status is what the device said on the way. */
+    mlar_status (*deinit)(void *state);
     /* MLAR_OK, or why nothing can run any more (FORKED, DEVICE_LOST). Cheap: every public call asks. */
-    mlar_status (*ready)(void *state);
-    /* 1 while the stream is being captured by the host. */
-    int (*capturing)(void *state, void *stream);
+    mlar_status (*ready)(void *state, mlar_diag *diag);
+    /* MLAR_OK; MLAR_ERROR_CAPTURING while the host captures the stream; or why the device cannot say. */
+    mlar_status (*idle)(void *state, void *stream, mlar_diag *diag);
     mlar_status (*launch)(void *state, const mlar_launch *launch, void *stream, mlar_diag *diag);
     /* Between begin and end, launches without a stream become the body of program `index` instead of running.
      */
@@ -53,9 +54,11 @@ typedef struct mlar_backend {
     mlar_status (*release)(void *state, int32_t index);
     void *(*graph)(void *state, int32_t index);
     /* Setup and inspection only; they block until done. */
-    mlar_status (*copy_in)(void *state, void *to, const void *from, uint64_t bytes, void *stream);
-    mlar_status (*copy_out)(void *state, void *to, const void *from, uint64_t bytes, void *stream);
-    void (*stats)(void *state, mlar_backend_stats *stats);
+    mlar_status (*copy_in)(void *state, void *to, const void *from, uint64_t bytes, void *stream,
+                           mlar_diag *diag);
+    mlar_status (*copy_out)(void *state, void *to, const void *from, uint64_t bytes, void *stream,
+                            mlar_diag *diag);
+    mlar_status (*stats)(void *state, mlar_backend_stats *stats);
 } mlar_backend;
 
 extern const mlar_backend mlar_backend_cpu;

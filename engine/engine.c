@@ -53,16 +53,19 @@ mlar_layer_params *mlar_layer_block(const mlar_engine *engine, int32_t layer) {
     return (mlar_layer_params *)(void *)(blocks + (int64_t)layer * MLAR_LAYER_BLOCK_BYTES);
 }
 
-mlar_status mlar_engine_usable(const mlar_engine *engine) {
-    if (engine->backend == NULL) return MLAR_ERROR_STATE; /* after deinit, while the host keeps the block */
-    if (engine->lost != MLAR_OK) return engine->lost;
-    return engine->backend->ready(engine->backend_state);
+mlar_status mlar_engine_usable(const mlar_engine *engine, mlar_diag *diag) {
+    mlar_status status = MLAR_ERROR_STATE; /* after deinit, while the host keeps the block */
+    if (engine->backend != NULL) {
+        status = engine->backend->ready(engine->backend_state, diag);
+        if (status != MLAR_OK || engine->lost == MLAR_OK) return status;
+        status = engine->lost;
+    }
+    return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
 }
 
-mlar_status mlar_engine_idle(const mlar_engine *engine, void *stream) {
-    mlar_status status = mlar_engine_usable(engine);
-    if (status != MLAR_OK) return status;
-    return engine->backend->capturing(engine->backend_state, stream) ? MLAR_ERROR_CAPTURING : MLAR_OK;
+mlar_status mlar_engine_idle(const mlar_engine *engine, void *stream, mlar_diag *diag) {
+    mlar_status status = mlar_engine_usable(engine, diag);
+    return status == MLAR_OK ? engine->backend->idle(engine->backend_state, stream, diag) : status;
 }
 
 mlar_status mlar_engine_note(mlar_engine *engine, mlar_status status) {
@@ -87,12 +90,12 @@ static mlar_status check_memory(const mlar_layout *layout, const void *memory, u
 }
 
 /* Counters, step and layer blocks start at zero; what is in scratch never matters. */
-static mlar_status clear_persistent(mlar_engine *engine) {
+static mlar_status clear_persistent(mlar_engine *engine, mlar_diag *diag) {
     static const enum mlar_buffer_id cleared[] = {MLAR_BUFFER_COUNTERS, MLAR_BUFFER_STEP};
     static const char zeros[64];
     for (size_t i = 0; i < sizeof cleared / sizeof *cleared; i++) {
         mlar_status status = engine->backend->copy_in(
-            engine->backend_state, mlar_engine_address(engine, cleared[i], 0), zeros, sizeof zeros, NULL);
+            engine->backend_state, mlar_engine_address(engine, cleared[i], 0), zeros, sizeof zeros, NULL, diag);
         if (status != MLAR_OK) return status;
     }
     return MLAR_OK;
@@ -141,10 +144,12 @@ mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mla
         (void)mlar_arena_drop(engine->arena, engine, NULL);
         return status;
     }
-    if ((status = clear_persistent(engine)) != MLAR_OK || (status = mlar_guarding_start(engine)) != MLAR_OK) {
-        engine->backend->deinit(engine->backend_state);
+    status = clear_persistent(engine, diag);
+    if (status == MLAR_OK) status = mlar_guarding_start(engine, diag);
+    if (status != MLAR_OK) {
+        (void)engine->backend->deinit(engine->backend_state);
         (void)mlar_arena_drop(engine->arena, engine, NULL);
-        return mlar_fail(diag, status, "arena", 0, 0, "arena: the device could not write to it");
+        return status;
     }
     *result = engine;
     return MLAR_OK;
@@ -153,12 +158,10 @@ mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mla
 mlar_status mlar_engine_deinit(mlar_engine *engine) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
     if (engine->backend == NULL) return MLAR_ERROR_STATE;
-    if (engine->lost == MLAR_OK && engine->backend->capturing(engine->backend_state, NULL))
-        return MLAR_ERROR_CAPTURING;
-    for (int32_t i = 0; i < engine->program_count; i++)
-        if (engine->programs[i].open) (void)mlar_program_destroy(&engine->programs[i]);
-    engine->backend->deinit(engine->backend_state);
-    mlar_status status = mlar_arena_drop(engine->arena, engine, NULL);
+    if (mlar_engine_idle(engine, NULL, NULL) == MLAR_ERROR_CAPTURING) return MLAR_ERROR_CAPTURING;
+    for (int32_t i = 0; i < engine->program_count; i++) engine->programs[i].open = 0;
+    mlar_status status = engine->backend->deinit(engine->backend_state);
+    mlar_status dropped = mlar_arena_drop(engine->arena, engine, NULL);
     engine->backend = NULL;
-    return status;
+    return status != MLAR_OK ? status : dropped;
 }

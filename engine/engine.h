@@ -71,8 +71,8 @@ uint64_t mlar_engine_host_bytes(const mlar_dims *dims, mlar_checked *check);
 void *mlar_engine_address(const mlar_engine *engine, enum mlar_buffer_id id, int32_t kind);
 
 /* MLAR_OK, or why the engine cannot run (FORKED, DEVICE_LOST); with `stream`, also CAPTURING. */
-mlar_status mlar_engine_usable(const mlar_engine *engine);
-mlar_status mlar_engine_idle(const mlar_engine *engine, void *stream);
+mlar_status mlar_engine_usable(const mlar_engine *engine, mlar_diag *diag);
+mlar_status mlar_engine_idle(const mlar_engine *engine, void *stream, mlar_diag *diag);
 /* Passes a status on, remembering a lost device. */
 mlar_status mlar_engine_note(mlar_engine *engine, mlar_status status);
 

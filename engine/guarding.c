@@ -23,19 +23,19 @@ static int32_t last_stage(const mlar_engine *engine) {
     return engine->layout.plan.stage_count > 0 ? engine->layout.plan.stage_count - 1 : 0;
 }
 
-static mlar_status fill_device_zone(mlar_engine *engine, const mlar_guard_zone *zone) {
+static mlar_status fill_device_zone(mlar_engine *engine, const mlar_guard_zone *zone, mlar_diag *diag) {
     unsigned char piece[PIECE];
     for (uint64_t done = 0; done < zone->bytes; done += PIECE) {
         uint64_t bytes = zone->bytes - done < PIECE ? zone->bytes - done : PIECE;
         mlar_guard_pattern(zone->offset + done, bytes, piece);
         mlar_status status = engine->backend->copy_in(
-            engine->backend_state, engine->arena->base + zone->offset + done, piece, bytes, NULL);
+            engine->backend_state, engine->arena->base + zone->offset + done, piece, bytes, NULL, diag);
         if (status != MLAR_OK) return status;
     }
     return MLAR_OK;
 }
 
-mlar_status mlar_guarding_start(mlar_engine *engine) {
+mlar_status mlar_guarding_start(mlar_engine *engine, mlar_diag *diag) {
     if (!on(engine)) return MLAR_OK;
     mlar_guards_init(&engine->guards, &engine->layout.plan);
     if (host_sees(engine)) {
@@ -48,7 +48,7 @@ mlar_status mlar_guarding_start(mlar_engine *engine) {
             if (!mlar_guard_zone_of(&engine->layout.plan, i, (mlar_guard_side)side, 0, last_stage(engine),
                                     &zone))
                 continue;
-            mlar_status status = fill_device_zone(engine, &zone);
+            mlar_status status = fill_device_zone(engine, &zone, diag);
             if (status != MLAR_OK) return status;
         }
     return MLAR_OK;
@@ -79,7 +79,7 @@ static mlar_status check_device_zones(mlar_engine *engine, void *stream, mlar_di
                                     &zone))
                 continue;
             mlar_status status = engine->backend->copy_out(
-                engine->backend_state, bytes, engine->arena->base + zone.offset, zone.bytes, stream);
+                engine->backend_state, bytes, engine->arena->base + zone.offset, zone.bytes, stream, diag);
             if (status != MLAR_OK) return status;
             status = mlar_guards_check_zone(&engine->guards, i, (mlar_guard_side)side, bytes, diag);
             if (status != MLAR_OK) return status;

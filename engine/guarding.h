@@ -8,7 +8,7 @@
 #include "engine/engine.h"
 
 /* Fill the zones that no other buffer ever shares. */
-mlar_status mlar_guarding_start(mlar_engine *engine);
+mlar_status mlar_guarding_start(mlar_engine *engine, mlar_diag *diag);
 /* Around one kind's sequence, where the host sees the arena: scratch zones that kinds share are filled before
  * and checked after it. The first violation is kept in the engine. */
 void mlar_guarding_before(mlar_engine *engine, int32_t kind);

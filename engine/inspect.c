@@ -30,10 +30,11 @@ static uint64_t high_water(mlar_engine *engine) {
 
 mlar_status mlar_engine_stats(mlar_engine *engine, void *stream, mlar_stats *given) {
     if (engine == NULL || given == NULL) return MLAR_ERROR_ARGUMENT;
-    mlar_status status = mlar_engine_idle(engine, stream);
+    mlar_status status = mlar_engine_idle(engine, stream, NULL);
     if (status != MLAR_OK) return status;
     mlar_backend_stats backend = {0};
-    engine->backend->stats(engine->backend_state, &backend);
+    status = engine->backend->stats(engine->backend_state, &backend);
+    if (status != MLAR_OK) return mlar_engine_note(engine, status);
     mlar_stats stats = {.struct_size = sizeof stats,
                         .host_bytes = engine->host_bytes,
                         .device_bytes = engine->layout.plan.total_bytes,
@@ -51,20 +52,20 @@ mlar_status mlar_engine_stats(mlar_engine *engine, void *stream, mlar_stats *giv
     snprintf(stats.variant, sizeof stats.variant, "%s", backend.variant != NULL ? backend.variant : "");
     status = engine->backend->copy_out(engine->backend_state, &stats.invalid_indices,
                                        mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0),
-                                       sizeof stats.invalid_indices, stream);
+                                       sizeof stats.invalid_indices, stream, NULL);
     if (status != MLAR_OK) return mlar_engine_note(engine, status);
     return MLAR_STRUCT_WRITE(given, &stats);
 }
 
 mlar_status mlar_engine_reset_counters(mlar_engine *engine, void *stream) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
-    mlar_status status = mlar_engine_idle(engine, stream);
+    mlar_status status = mlar_engine_idle(engine, stream, NULL);
     if (status != MLAR_OK) return status;
     static const char zeros[64];
     return mlar_engine_note(engine,
                             engine->backend->copy_in(engine->backend_state,
                                                      mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0),
-                                                     zeros, sizeof zeros, stream));
+                                                     zeros, sizeof zeros, stream, NULL));
 }
 
 static mlar_status poison_device(mlar_engine *engine, const mlar_element *elements, uint32_t seed,
@@ -77,7 +78,7 @@ static mlar_status poison_device(mlar_engine *engine, const mlar_element *elemen
         for (uint64_t done = 0; done < segments[i].bytes; done += PIECE) {
             uint64_t bytes = segments[i].bytes - done < PIECE ? segments[i].bytes - done : PIECE;
             void *to = engine->arena->base + segments[i].offset + done;
-            mlar_status status = engine->backend->copy_in(engine->backend_state, to, piece, bytes, stream);
+            mlar_status status = engine->backend->copy_in(engine->backend_state, to, piece, bytes, stream, NULL);
             if (status != MLAR_OK) return mlar_engine_note(engine, status);
         }
     }
@@ -86,7 +87,7 @@ static mlar_status poison_device(mlar_engine *engine, const mlar_element *elemen
 
 mlar_status mlar_engine_poison_scratch(mlar_engine *engine, uint32_t seed, void *stream) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
-    mlar_status status = mlar_engine_idle(engine, stream);
+    mlar_status status = mlar_engine_idle(engine, stream, NULL);
     if (status != MLAR_OK) return status;
     mlar_element elements[MLAR_PLAN_MAX_REQUESTS];
     plan_elements(engine, elements);
@@ -99,9 +100,8 @@ mlar_status mlar_engine_poison_scratch(mlar_engine *engine, uint32_t seed, void 
 
 mlar_status mlar_engine_check_guards(mlar_engine *engine, void *stream, mlar_diag *diag) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
-    mlar_status status = mlar_engine_idle(engine, stream);
-    if (status != MLAR_OK)
-        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    mlar_status status = mlar_engine_idle(engine, stream, diag);
+    if (status != MLAR_OK) return status;
     return mlar_engine_note(engine, mlar_guarding_check(engine, stream, diag));
 }
 

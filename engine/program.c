@@ -76,12 +76,12 @@ static mlar_status bind_layers(mlar_program *program, enum mlar_use use, const m
 }
 
 /* Setup: the blocks are there before the first replay, whatever its stream. */
-static mlar_status write_layers(mlar_program *program) {
+static mlar_status write_layers(mlar_program *program, mlar_diag *diag) {
     mlar_engine *engine = program->engine;
     for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next) {
         mlar_layer_slot *slot = &engine->layers[i];
         mlar_status status = engine->backend->copy_in(engine->backend_state, mlar_layer_block(engine, i),
-                                                      &slot->bound, sizeof slot->bound, NULL);
+                                                      &slot->bound, sizeof slot->bound, NULL, diag);
         if (status != MLAR_OK) return mlar_engine_note(engine, status);
         slot->written = 1;
     }
@@ -139,7 +139,7 @@ mlar_status mlar_program_capture(mlar_engine *engine, enum mlar_use use, int32_t
         return mlar_fail(diag, MLAR_ERROR_LIMIT, "max_layers", layer_count, layers_end,
                          "max_layers: fewer than %d of %d are free", (int)layer_count, (int)layers_end);
     mlar_status status = bind_layers(program, use, bindings, diag);
-    if (status == MLAR_OK) status = write_layers(program);
+    if (status == MLAR_OK) status = write_layers(program, diag);
     if (status == MLAR_OK) status = record(program, diag);
     if (status != MLAR_OK) {
         free_layers(program);
@@ -156,9 +156,8 @@ mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bi
     if (engine == NULL || bindings == NULL || program == NULL)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "", 0, 0, "null");
     *program = NULL;
-    mlar_status status = mlar_engine_idle(engine, NULL);
-    if (status != MLAR_OK)
-        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    mlar_status status = mlar_engine_idle(engine, NULL, diag);
+    if (status != MLAR_OK) return status;
     const mlar_dims *dims = &engine->layout.dims;
     if (kind < 0 || kind >= dims->config.kind_count)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "kind", kind, dims->config.kind_count - 1,
@@ -180,10 +179,12 @@ mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bi
                                 diag);
 }
 
-static mlar_status open_program(const mlar_program *program) {
-    if (program == NULL) return MLAR_ERROR_ARGUMENT;
-    if (program->engine == NULL || !program->open) return MLAR_ERROR_STATE;
-    return mlar_engine_usable(program->engine);
+static mlar_status open_program(const mlar_program *program, mlar_diag *diag) {
+    mlar_status status = MLAR_OK;
+    if (program == NULL) status = MLAR_ERROR_ARGUMENT;
+    else if (program->engine == NULL || !program->open) status = MLAR_ERROR_STATE;
+    if (status == MLAR_OK) return mlar_engine_usable(program->engine, diag);
+    return mlar_fail(diag, status, "program", 0, 0, "program: %s", mlar_status_string(status));
 }
 
 /* Layers whose block is not what it should be: rebound, or forgotten by an invalidate. */
@@ -204,23 +205,24 @@ static mlar_status write_changes(mlar_program *program, void *stream) {
 static mlar_status update_nodes(mlar_program *program) {
     mlar_engine *engine = program->engine;
     int changed = memcmp(&program->step, &engine->step, sizeof engine->step) != 0;
-    for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next) {
+    for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next)
         changed |= !engine->layers[i].written;
-        engine->layers[i].written = 1;
-    }
     if (!changed) return MLAR_OK;
     mlar_status status = engine->backend->update_begin(engine->backend_state, index_of(program));
     if (status == MLAR_OK) status = issue_layers(program, NULL);
     mlar_status ended = engine->backend->update_end(engine->backend_state, index_of(program));
-    return mlar_engine_note(engine, status == MLAR_OK ? ended : status);
+    if (status == MLAR_OK) status = ended;
+    /* Half an update is none: the next replay starts again. */
+    for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next)
+        engine->layers[i].written = status == MLAR_OK;
+    return mlar_engine_note(engine, status);
 }
 
 mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar_bindings *bindings,
                                 void *stream, mlar_diag *diag) {
-    mlar_status status = open_program(program);
-    if (status == MLAR_OK) status = mlar_engine_idle(program->engine, stream);
-    if (status != MLAR_OK)
-        return mlar_fail(diag, status, "program", 0, 0, "program: %s", mlar_status_string(status));
+    mlar_status status = open_program(program, diag);
+    if (status == MLAR_OK) status = mlar_engine_idle(program->engine, stream, diag);
+    if (status != MLAR_OK) return status;
     if (layer < 0 || layer >= program->layer_count)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "layer", layer, program->layer_count - 1,
                          "layer: %d given, the program has 0..%d", (int)layer, (int)program->layer_count - 1);
@@ -241,7 +243,7 @@ mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar
 }
 
 mlar_status mlar_program_replay(mlar_program *program, void *stream) {
-    mlar_status status = open_program(program);
+    mlar_status status = open_program(program, NULL);
     if (status != MLAR_OK) return status;
     mlar_engine *engine = program->engine;
     if (program->fingerprint != engine->layout.fingerprint) return MLAR_ERROR_FINGERPRINT;

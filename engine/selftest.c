@@ -79,6 +79,7 @@ uint64_t mlar_selftest_bytes(const mlar_dims *dims) {
 typedef struct mlar_selftest_run {
     mlar_engine *engine;
     void *stream;
+    mlar_diag *diag;
     char *base;
     mlar_selftest_map map;
     uint64_t random;
@@ -120,7 +121,7 @@ static mlar_status fill(mlar_selftest_run *run, uint64_t at, uint64_t bytes, enu
         uint64_t now = bytes - done < PIECE ? bytes - done : PIECE;
         for (uint64_t i = 0; i < (now + 3) / 4; i++) piece[i] = make_word(what, next_random(&run->random));
         mlar_status status = run->engine->backend->copy_in(run->engine->backend_state, run->base + at + done,
-                                                           piece, now, run->stream);
+                                                           piece, now, run->stream, run->diag);
         if (status != MLAR_OK) return status;
     }
     return MLAR_OK;
@@ -151,7 +152,7 @@ static mlar_status make_step(mlar_selftest_run *run, int32_t kind, mlar_bindings
             status = fill(run, map->indices[s], rows * (uint64_t)k->width[s] * 4, FILL_INDICES);
         if (status == MLAR_OK)
             status = run->engine->backend->copy_in(run->engine->backend_state, run->base + map->lens[s], lens,
-                                                   rows * 4, run->stream);
+                                                   rows * 4, run->stream, run->diag);
     }
     bindings->q = run->base + map->q;
     bindings->attn_sink = (const float *)(void *)(run->base + map->sink);
@@ -172,10 +173,10 @@ static mlar_status same(mlar_selftest_run *run, const uint64_t at[2], uint64_t b
         uint64_t now = bytes - done < PIECE ? bytes - done : PIECE;
         const mlar_backend *backend = run->engine->backend;
         mlar_status status =
-            backend->copy_out(run->engine->backend_state, a, run->base + at[0] + done, now, run->stream);
+            backend->copy_out(run->engine->backend_state, a, run->base + at[0] + done, now, run->stream, diag);
         if (status == MLAR_OK)
             status =
-                backend->copy_out(run->engine->backend_state, b, run->base + at[1] + done, now, run->stream);
+                backend->copy_out(run->engine->backend_state, b, run->base + at[1] + done, now, run->stream, diag);
         if (status != MLAR_OK) return status;
         for (uint64_t i = 0; i < now; i++)
             if (a[i] != b[i])
@@ -235,25 +236,25 @@ static mlar_status run_kind(mlar_selftest_run *run, int32_t kind, mlar_diag *dia
 
 mlar_status mlar_engine_selftest(mlar_engine *engine, void *stream, mlar_diag *diag) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
-    mlar_status status = mlar_engine_idle(engine, stream);
-    if (status != MLAR_OK)
-        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    mlar_status status = mlar_engine_idle(engine, stream, diag);
+    if (status != MLAR_OK) return status;
     if (!engine->layout.dims.config.selftest)
         return mlar_fail(diag, MLAR_ERROR_STATE, "selftest", 0, 1, "selftest: its workspace was not planned");
     mlar_selftest_run run = {.engine = engine,
                              .stream = stream,
+                             .diag = diag,
                              .base = mlar_engine_address(engine, MLAR_BUFFER_SELFTEST, 0),
                              .map = map_of(&engine->layout.dims),
                              .random = engine->layout.fingerprint};
     uint64_t counter = 0;
     void *counters = mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0);
     mlar_engine_counts counts = engine->counts;
-    status = engine->backend->copy_out(engine->backend_state, &counter, counters, sizeof counter, stream);
+    status = engine->backend->copy_out(engine->backend_state, &counter, counters, sizeof counter, stream, diag);
     for (int32_t k = 0; k < engine->layout.dims.config.kind_count && status == MLAR_OK; k++)
         status = run_kind(&run, k, diag);
     /* Leave no trace: counter, statistics, and no step begun that the host did not begin. */
     mlar_status restored =
-        engine->backend->copy_in(engine->backend_state, counters, &counter, sizeof counter, stream);
+        engine->backend->copy_in(engine->backend_state, counters, &counter, sizeof counter, stream, status == MLAR_OK ? diag : NULL);
     engine->counts = counts;
     (void)mlar_engine_invalidate(engine, stream);
     return mlar_engine_note(engine, status == MLAR_OK ? restored : status);

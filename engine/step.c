@@ -40,7 +40,7 @@ static mlar_status write_step(mlar_engine *engine, void *stream) {
 
 mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *given, void *stream) {
     if (engine == NULL || given == NULL) return MLAR_ERROR_ARGUMENT;
-    mlar_status status = mlar_engine_idle(engine, stream);
+    mlar_status status = mlar_engine_idle(engine, stream, NULL);
     if (status != MLAR_OK) return status;
     mlar_step_params step;
     if ((status = read_step(given, engine->layout.dims.config.max_rows, &step, NULL)) != MLAR_OK)
@@ -59,9 +59,8 @@ mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bi
                                 const mlar_step *given, void *stream, mlar_diag *diag) {
     if (engine == NULL || bindings == NULL)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "bindings", 0, 0, "null");
-    mlar_status status = mlar_engine_usable(engine);
-    if (status != MLAR_OK)
-        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    mlar_status status = mlar_engine_usable(engine, diag);
+    if (status != MLAR_OK) return status;
     int32_t max_rows = engine->layout.dims.config.max_rows;
     mlar_layer_params lists;
     status = mlar_lists_resolve(&engine->layout.dims, kind, bindings, max_rows, &lists, diag);
@@ -89,9 +88,8 @@ mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t ki
                               void *stream, mlar_diag *diag) {
     if (engine == NULL || bindings == NULL || given == NULL)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "bindings", 0, 0, "null");
-    mlar_status status = mlar_engine_usable(engine);
-    if (status != MLAR_OK)
-        return mlar_fail(diag, status, "engine", 0, 0, "engine: %s", mlar_status_string(status));
+    mlar_status status = mlar_engine_usable(engine, diag);
+    if (status != MLAR_OK) return status;
     int32_t max_rows = engine->layout.dims.config.max_rows;
     if (capacity_rows < 1 || capacity_rows > max_rows)
         return mlar_fail(diag, MLAR_ERROR_CAPACITY, "capacity_rows", capacity_rows, max_rows,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_api_abi.c: the binary interface as released: sizes, offsets, enum values, status values and their names. What
- * compiles as C99 and as C++ is checked beside it, by the tests header_* of tests/CMakeLists.txt. */
+ * test_api_abi.c: the binary interface as released: sizes, offsets, enum values, status values and their
+ * names. What compiles as C99 and as C++ is checked beside it, by the tests header_* of tests/CMakeLists.txt.
+ */
 #include "tests/support/engine_case.h"
 
 #include <string.h>
@@ -12,7 +13,7 @@ static void test_layout(void **state) {
         const char *what;
         size_t is, was;
     } rows[] = {
-#define STRUCT(type, bytes) {"sizeof " #type, sizeof(type), bytes},
+#define STRUCT(type, bytes)         {"sizeof " #type, sizeof(type), bytes},
 #define FIELD(type, member, offset) {#type "." #member, offsetof(type, member), offset},
 #include "tests/api_layout.def"
 #undef STRUCT
@@ -22,10 +23,12 @@ static void test_layout(void **state) {
         if (rows[i].is != rows[i].was) fail_msg("%s is %zu, was %zu", rows[i].what, rows[i].is, rows[i].was);
 }
 
-/* Padding would carry stack bytes into comparisons: the last member of each struct ends where the struct does. */
+/* Padding would carry stack bytes into comparisons: the last member of each struct ends where the struct
+ * does. */
 static void test_structs_end_with_their_last_member(void **state) {
     (void)state;
-#define ENDS(type, member) assert_int_equal(offsetof(type, member) + sizeof(((type *)0)->member), sizeof(type))
+#define ENDS(type, member)                                                                                   \
+    assert_int_equal(offsetof(type, member) + sizeof(((type *)0)->member), sizeof(type))
     ENDS(mlar_device_profile, reserved64);
     ENDS(mlar_scope_config, reserved);
     ENDS(mlar_kind_config, scope);
@@ -91,7 +94,8 @@ static void test_values(void **state) {
 #undef VALUE
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (rows[i].is != rows[i].was) fail_msg("%s is %ld, was %ld", rows[i].name, (long)rows[i].is, (long)rows[i].was);
+        if (rows[i].is != rows[i].was)
+            fail_msg("%s is %ld, was %ld", rows[i].name, (long)rows[i].is, (long)rows[i].was);
 }
 
 static void test_statuses(void **state) {

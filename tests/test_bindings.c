@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_bindings.c: every way in which bindings can be wrong, through capture, enqueue and rebind: the status, the
- * field, and an engine that goes on as if nothing had been asked. */
+ * test_bindings.c: every way in which bindings can be wrong, through capture, enqueue and rebind: the status,
+ * the field, and an engine that goes on as if nothing had been asked. */
 #include "tests/support/check.h"
 #include "tests/support/engine_case.h"
 
@@ -52,7 +52,8 @@ static void refused(fixture *f, mlar_status status, const char *field, const mla
     mlar_step step = {.struct_size = sizeof step, .rows = ROWS};
     mlar_diag diag;
     mlar_program *program = (mlar_program *)(uintptr_t)1;
-    MUST_NAME(status, field, diag, mlar_engine_capture(f->run->engine, 0, bindings, 1, ROWS, &program, &diag));
+    MUST_NAME(status, field, diag,
+              mlar_engine_capture(f->run->engine, 0, bindings, 1, ROWS, &program, &diag));
     assert_null(program);
     MUST_BE(status, mlar_engine_capture(f->run->engine, 0, bindings, 1, ROWS, &program, NULL));
     case_poison_outputs(f->made);
@@ -71,7 +72,9 @@ static void refused(fixture *f, mlar_status status, const char *field, const mla
 typedef void (*spoil)(mlar_bindings *b);
 
 #define SPOIL(name, ...)                                                                                     \
-    static void name(mlar_bindings *b) { __VA_ARGS__; }
+    static void name(mlar_bindings *b) {                                                                     \
+        __VA_ARGS__;                                                                                         \
+    }
 #define MOVE(pointer, by) (pointer) = (void *)((uintptr_t)(pointer) + (uintptr_t)(by))
 
 SPOIL(out_type_high, b->out_type = 2)
@@ -145,71 +148,48 @@ static const struct wrong {
     mlar_status status;
     const char *field;
 } wrongs[] = {
-#define ROW(name, field) {#name, name, MLAR_ERROR_BINDING, field},
+#define ROW(name, field)  {#name, name, MLAR_ERROR_BINDING, field},
 #define OVER(name, field) {#name, name, MLAR_ERROR_OVERLAP, field},
-    ROW(out_type_high, "out_type")
-    ROW(out_type_low, "out_type")
-    ROW(tail_high, "tail")
-    ROW(tail_low, "tail")
-    ROW(scale_nan, "scale")
-    ROW(scale_inf, "scale")
-    ROW(scale_minus_inf, "scale")
-    ROW(q_null, "q")
-    ROW(q_8, "q")
-    ROW(q_1, "q")
-    ROW(q_row_stride_odd, "q_row_stride")
-    ROW(q_row_stride_negative, "q_row_stride")
-    ROW(q_row_stride_huge, "q_row_stride")
-    ROW(q_head_stride_odd, "q_head_stride")
-    ROW(q_head_stride_least, "q_head_stride")
-    ROW(out_null, "out")
-    ROW(out_2, "out")
-    ROW(out_row_stride_odd, "out_row_stride")
-    ROW(out_row_stride_short, "out_row_stride")
-    ROW(out_head_stride_short, "out_head_stride")
-    ROW(out_head_stride_zero, "out_head_stride")
-    ROW(out_rows_overlap, "out_row_stride")
-    ROW(out_heads_overlap, "out_row_stride")
-    ROW(out_huge, "out_row_stride")
-    ROW(lse_1, "lse")
-    ROW(lse_row_stride_zero, "lse_row_stride")
-    ROW(lse_rows_overlap, "lse_row_stride")
-    ROW(lse_head_stride_negative, "lse_head_stride")
-    ROW(sink_2, "attn_sink")
-    ROW(cache_null, "cache[0].base")
-    ROW(cache_odd, "cache[1].base")
-    ROW(stride_short, "cache[0].block_stride_bytes")
-    ROW(stride_zero, "cache[1].block_stride_bytes")
-    ROW(stride_odd, "cache[1].block_stride_bytes")
-    ROW(stride_overflow, "cache[1].block_stride_bytes")
-    ROW(blocks_negative, "cache[0].num_blocks")
-    ROW(blocks_2_to_40, "cache[1].num_blocks")
-    ROW(blocks_slots, "cache[0].num_blocks")
-    ROW(block_size_0, "cache[0].block_size")
-    ROW(block_size_negative, "cache[1].block_size")
-    ROW(block_size_high, "cache[1].block_size")
-    ROW(indices_null, "list[0].indices")
-    ROW(indices_2, "list[1].indices")
-    ROW(lens_1, "list[1].lens")
-    ROW(row_stride_short, "list[1].row_stride")
-    ROW(row_stride_negative, "list[0].row_stride")
-    ROW(row_stride_huge, "list[0].row_stride")
-    ROW(rows_per_len_0, "list[0].rows_per_len")
-    ROW(rows_per_len_negative, "list[1].rows_per_len")
-    {"form_2", form_2, MLAR_ERROR_UNSUPPORTED, "list[1].form"},
+    ROW(out_type_high, "out_type") ROW(out_type_low, "out_type") ROW(tail_high, "tail") ROW(
+        tail_low, "tail") ROW(scale_nan, "scale") ROW(scale_inf, "scale") ROW(scale_minus_inf, "scale")
+        ROW(q_null, "q") ROW(q_8, "q") ROW(q_1, "q") ROW(q_row_stride_odd, "q_row_stride") ROW(
+            q_row_stride_negative, "q_row_stride") ROW(q_row_stride_huge, "q_row_stride")
+            ROW(q_head_stride_odd, "q_head_stride") ROW(q_head_stride_least, "q_head_stride") ROW(
+                out_null, "out") ROW(out_2, "out") ROW(out_row_stride_odd, "out_row_stride")
+                ROW(out_row_stride_short, "out_row_stride") ROW(out_head_stride_short, "out_head_stride") ROW(
+                    out_head_stride_zero, "out_head_stride") ROW(out_rows_overlap, "out_row_stride")
+                    ROW(out_heads_overlap, "out_row_stride") ROW(out_huge, "out_row_stride") ROW(
+                        lse_1, "lse") ROW(lse_row_stride_zero, "lse_row_stride") ROW(lse_rows_overlap,
+                                                                                     "lse_row_stride")
+                        ROW(lse_head_stride_negative, "lse_head_stride") ROW(sink_2, "attn_sink")
+                            ROW(cache_null, "cache[0].base") ROW(cache_odd, "cache[1].base") ROW(
+                                stride_short,
+                                "cache[0].block_stride_bytes") ROW(stride_zero, "cache[1].block_stride_bytes")
+                                ROW(stride_odd, "cache[1].block_stride_bytes") ROW(
+                                    stride_overflow, "cache[1].block_stride_bytes") ROW(blocks_negative,
+                                                                                        "cache[0].num_blocks")
+                                    ROW(blocks_2_to_40, "cache[1].num_blocks")
+                                        ROW(blocks_slots, "cache[0].num_blocks") ROW(block_size_0,
+                                                                                     "cache[0].block_size")
+                                            ROW(block_size_negative, "cache[1].block_size") ROW(
+                                                block_size_high, "cache[1].block_size") ROW(indices_null,
+                                                                                            "list[0].indices")
+                                                ROW(indices_2, "list[1].indices") ROW(lens_1, "list[1].lens")
+                                                    ROW(row_stride_short, "list[1].row_stride")
+                                                        ROW(row_stride_negative, "list[0].row_stride")
+                                                            ROW(row_stride_huge, "list[0].row_stride") ROW(
+                                                                rows_per_len_0, "list[0].rows_per_len")
+                                                                ROW(rows_per_len_negative,
+                                                                    "list[1].rows_per_len"){
+                                                                    "form_2", form_2, MLAR_ERROR_UNSUPPORTED,
+                                                                    "list[1].form"},
     {"form_negative", form_negative, MLAR_ERROR_UNSUPPORTED, "list[0].form"},
-    ROW(indptr_null, "list[0].indptr")
-    ROW(indptr_2, "list[1].indptr")
-    {"size_small", size_small, MLAR_ERROR_STRUCT_SIZE, "bindings.struct_size"},
+    ROW(indptr_null, "list[0].indptr") ROW(indptr_2, "list[1].indptr"){
+        "size_small", size_small, MLAR_ERROR_STRUCT_SIZE, "bindings.struct_size"},
     {"size_0", size_0, MLAR_ERROR_STRUCT_SIZE, "bindings.struct_size"},
-    OVER(out_over_q, "out")
-    OVER(out_over_cache, "out")
-    OVER(out_ends_in_cache, "out")
-    OVER(lse_over_out, "lse")
-    OVER(lse_over_sink, "lse")
-    OVER(lse_over_q, "lse")
-    OVER(lse_over_indices, "lse")
-    OVER(lse_over_lens, "lse")
+    OVER(out_over_q, "out") OVER(out_over_cache, "out") OVER(out_ends_in_cache, "out")
+        OVER(lse_over_out, "lse") OVER(lse_over_sink, "lse") OVER(lse_over_q, "lse")
+            OVER(lse_over_indices, "lse") OVER(lse_over_lens, "lse")
 #undef ROW
 #undef OVER
 };
@@ -317,7 +297,8 @@ static void test_rebind_keeps_the_shape(void **state) {
         mlar_bindings bindings = engine_case_bindings(f->made);
         mlar_diag diag;
         rows[i].spoil(&bindings);
-        MUST_NAME(MLAR_ERROR_BINDING, rows[i].field, diag, mlar_program_rebind(program, 0, &bindings, NULL, &diag));
+        MUST_NAME(MLAR_ERROR_BINDING, rows[i].field, diag,
+                  mlar_program_rebind(program, 0, &bindings, NULL, &diag));
         engine_case_replay(f->run, program, 0, f->made, ROWS);
         engine_case_same(f->made, f->right, rows[i].field);
     }
@@ -356,12 +337,9 @@ static void test_defaults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_rejection),
-        cmocka_unit_test(test_outputs_in_the_arena),
-        cmocka_unit_test(test_a_nonzero_tail_is_refused),
-        cmocka_unit_test(test_what_may_be_absent),
-        cmocka_unit_test(test_rebind_keeps_the_shape),
-        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_every_rejection),           cmocka_unit_test(test_outputs_in_the_arena),
+        cmocka_unit_test(test_a_nonzero_tail_is_refused), cmocka_unit_test(test_what_may_be_absent),
+        cmocka_unit_test(test_rebind_keeps_the_shape),    cmocka_unit_test(test_defaults),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

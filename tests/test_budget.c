@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_budget.c: budgets swept from the minimum to unlimited. Each runs and is kept, a larger one never gives a
- * smaller row tile, one byte below the minimum is refused with the exact minimum, and by policy batch_invariant no
- * budget changes a bit. */
+ * test_budget.c: budgets swept from the minimum to unlimited. Each runs and is kept, a larger one never gives
+ * a smaller row tile, one byte below the minimum is refused with the exact minimum, and by policy
+ * batch_invariant no budget changes a bit. */
 #include "tests/support/check.h"
 #include "tests/support/engine_case.h"
 
@@ -101,6 +101,9 @@ static int32_t sweep(mlar_config config, const char *name, uint64_t step) {
             if (memory.row_tile[k] < before.row_tile[k])
                 fail_msg("%s: budget %lu gives kind %d a tile of %d, a smaller one %d", name, budget, k,
                          memory.row_tile[k], before.row_tile[k]);
+        if (budget == minimum &&
+            memory.device_bytes != minimum) /* less would have done: it is not the minimum */
+            fail_msg("%s: the minimum is %lu, and takes %lu bytes", name, minimum, memory.device_bytes);
         plans += memory.device_bytes != before.device_bytes;
         before = memory;
     }
@@ -115,7 +118,8 @@ static void test_every_budget_is_kept(void **state) {
     for (int32_t i = 0; i < SHAPES; i++) {
         mlar_config config = config_of(&shapes[i]);
         int32_t plans = sweep(config, shapes[i].name, 256);
-        if (shapes[i].strategy == MLAR_STRATEGY_GATHER && plans < 3) fail_msg("%s: %d", shapes[i].name, plans);
+        if (shapes[i].strategy == MLAR_STRATEGY_GATHER && plans < 3)
+            fail_msg("%s: %d", shapes[i].name, plans);
         (void)sweep(config, shapes[i].name, 1001);
     }
 }
@@ -168,7 +172,8 @@ static void test_every_budget_runs(void **state) {
                 mlar_program *program = engine_case_capture(run, k, made, ROWS);
                 engine_case_replay(run, program, k, made, ROWS);
                 if (!check_step(made, the.expected[k], &check_spec_cpu, &result))
-                    fail_msg("%s, budget %lu, kind %d: %s", shape->name, config.budget_bytes, k, result.message);
+                    fail_msg("%s, budget %lu, kind %d: %s", shape->name, config.budget_bytes, k,
+                             result.message);
                 if (shape->policy == MLAR_POLICY_BATCH_INVARIANT) {
                     if (first[k] == NULL) first[k] = engine_case_take(made);
                     engine_case_same(made, first[k], shape->name);

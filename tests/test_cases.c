@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_cases.c: every step file of tests/data through the engine: both strategies, both policies, every instruction set
- * that is offered here, 1, 3 and 16 threads. Compared with what the file expects by the comparer that the command line
- * uses; the gather buffers bit for bit; and not a bit depends on the number of threads. */
+ * test_cases.c: every step file of tests/data through the engine: both strategies, both policies, every
+ * instruction set that is offered here, 1, 3 and 16 threads. Compared with what the file expects by the
+ * comparer that the command line uses; the gather buffers bit for bit; and not a bit depends on the number of
+ * threads. */
 #define _POSIX_C_SOURCE 200809L
 #include "kernels/cpu/kernels.h"
 #include "tests/support/engine_case.h"
@@ -23,7 +24,9 @@ static const stepfile_scope *scope_of(const stepfile *step, int32_t s) {
 }
 
 /* A program takes at least one row: memory for it must be there, in a step without rows too. */
-static uint32_t capacity_of(const stepfile *step) { return step->rows ? step->rows : 1; }
+static uint32_t capacity_of(const stepfile *step) {
+    return step->rows ? step->rows : 1;
+}
 
 static void give_q_a_row(stepfile *step) {
     if (step->rows > 0) return;
@@ -177,7 +180,9 @@ static void run_file(const char *file) {
     stepfile_free(&step);
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(a, b); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(a, b);
+}
 
 static void test_every_file(void **state) {
     (void)state;

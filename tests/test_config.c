@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_config.c: every field of a configuration at its limits and beyond them, presets, profiles, struct sizes. */
+ * test_config.c: every field of a configuration at its limits and beyond them, presets, profiles, struct
+ * sizes. */
 #include "tests/support/engine_case.h"
 
 #include <limits.h>
@@ -14,7 +15,9 @@ static mlar_config valid(void) {
     return config;
 }
 
-static int32_t *at(mlar_config *config, size_t offset) { return (int32_t *)(void *)((char *)config + offset); }
+static int32_t *at(mlar_config *config, size_t offset) {
+    return (int32_t *)(void *)((char *)config + offset);
+}
 
 /* ---- ranges -------------------------------------------------------------------------------------- */
 
@@ -75,7 +78,8 @@ static void test_every_number_has_its_range(void **state) {
         for (size_t v = 0; v < sizeof accepted / sizeof *accepted; v++) {
             *field = accepted[v];
             mlar_diag diag = DIAG_INIT;
-            if (mlar_config_validate(&config, &diag) != MLAR_OK) fail_msg("%d: %s", accepted[v], diag.message);
+            if (mlar_config_validate(&config, &diag) != MLAR_OK)
+                fail_msg("%d: %s", accepted[v], diag.message);
         }
         const int32_t below[] = {range->least - 1, -1 - range->least, INT32_MIN};
         const int32_t above[] = {range->most + 1, 2 * range->most + 1, INT32_MAX};
@@ -236,7 +240,8 @@ static void test_struct_size(void **state) {
     static const uint32_t small[] = {0, 4, sizeof(mlar_config) - 1};
     for (size_t i = 0; i < 3; i++) {
         longer.config.struct_size = small[i];
-        MUST_NAME(MLAR_ERROR_STRUCT_SIZE, "config.struct_size", diag, mlar_config_validate(&longer.config, &diag));
+        MUST_NAME(MLAR_ERROR_STRUCT_SIZE, "config.struct_size", diag,
+                  mlar_config_validate(&longer.config, &diag));
         assert_int_equal(diag.given, small[i]);
     }
     longer.config.struct_size = sizeof longer;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_host.c: what a host brings along: its floating-point mode, its own threads, its signals. The mode is kept and
- * changes no bit; a parallel_for of the host's runs the items in whatever order it likes; signals stay the host's. */
+ * test_host.c: what a host brings along: its floating-point mode, its own threads, its signals. The mode is
+ * kept and changes no bit; a parallel_for of the host's runs the items in whatever order it likes; signals
+ * stay the host's. */
 #define _GNU_SOURCE /* pthread_sigmask, usleep */
 #include "tests/support/check.h"
 #include "tests/support/engine_case.h"
@@ -156,7 +157,8 @@ static void test_default_scale(void **state) {
         }
 }
 
-/* ---- the host's own threads ------------------------------------------------------------------------------ */
+/* ---- the host's own threads ------------------------------------------------------------------------------
+ */
 
 typedef struct pool {
     int32_t order; /* 0: forwards, 1: backwards, 2: a thread each */
@@ -220,7 +222,8 @@ static void test_a_hosts_parallel_for(void **state) {
     }
 }
 
-/* ---- two engines on two threads --------------------------------------------------------------------------- */
+/* ---- two engines on two threads ---------------------------------------------------------------------------
+ */
 
 typedef struct other_host {
     step_case *made;
@@ -264,7 +267,8 @@ static void test_engines_on_different_threads(void **state) {
     }
 }
 
-/* ---- signals ----------------------------------------------------------------------------------------------- */
+/* ---- signals
+ * ----------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t handled;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_invariance.c: what results do not depend on. By policy batch_invariant a row's bits are its own: whatever rows are
- * beside it, whatever the capacity, the row tile, the threads. By either policy a step's bits are the same each time,
- * whatever lay in the arena. invalid_indices is the same number for every head count, split and strategy. */
+ * test_invariance.c: what results do not depend on. By policy batch_invariant a row's bits are its own:
+ * whatever rows are beside it, whatever the capacity, the row tile, the threads. By either policy a step's
+ * bits are the same each time, whatever lay in the arena. invalid_indices is the same number for every head
+ * count, split and strategy. */
 #include "tests/support/check.h"
 #include "tests/support/engine_case.h"
 
@@ -44,11 +45,13 @@ static void run_rows(engine_case *run, const step_case *made, int32_t first, int
     MUST(mlar_engine_enqueue(run->engine, 0, &b, capacity, &step, NULL, NULL));
 }
 
-/* ---- a row alone and in company ------------------------------------------------------------------------- */
+/* ---- a row alone and in company -------------------------------------------------------------------------
+ */
 
 static void all_groupings(engine_case *run, step_case *made, const uint8_t *right, const char *what) {
     for (int32_t rows = 1; rows <= ROWS; rows++)
-        for (int32_t roomy = 0; roomy < 2; roomy++) { /* capacity: just enough, or all that there is room for */
+        for (int32_t roomy = 0; roomy < 2;
+             roomy++) { /* capacity: just enough, or all that there is room for */
             case_poison_outputs(made);
             for (int32_t first = 0; first < ROWS; first += rows) {
                 const int32_t now = first + rows > ROWS ? ROWS - first : rows;
@@ -67,7 +70,8 @@ static void test_a_row_does_not_see_its_company(void **state) {
                 step_case *made = make(layouts[l], l == 1);
                 mlar_config config = engine_case_config((const step_case *const *)&made, 1);
                 char what[96];
-                snprintf(what, sizeof what, "layout %d, %d splits, strategy %d", layouts[l], splits, strategy);
+                snprintf(what, sizeof what, "layout %d, %d splits, strategy %d", layouts[l], splits,
+                         strategy);
                 config.policy = MLAR_POLICY_BATCH_INVARIANT;
                 config.splits = splits;
                 config.strategy = strategy;
@@ -113,14 +117,16 @@ static void test_a_row_does_not_see_its_neighbours_contents(void **state) {
         run_rows(run, made, 0, ROWS, ROWS);
         const size_t row_bytes = (size_t)made->layer.out_row_stride * 2;
         for (size_t row = 0; row < ROWS; row += 2)
-            assert_memory_equal((char *)made->layer.out + row * row_bytes, right + row * row_bytes, row_bytes);
+            assert_memory_equal((char *)made->layer.out + row * row_bytes, right + row * row_bytes,
+                                row_bytes);
         engine_case_close(run);
         case_free(made);
         free(right);
     }
 }
 
-/* ---- the same every time ---------------------------------------------------------------------------------- */
+/* ---- the same every time ----------------------------------------------------------------------------------
+ */
 
 static void test_what_lay_in_the_arena_does_not_matter(void **state) {
     (void)state;
@@ -153,7 +159,8 @@ static void test_what_lay_in_the_arena_does_not_matter(void **state) {
     }
 }
 
-/* ---- the counter --------------------------------------------------------------------------------------------- */
+/* ---- the counter
+ * --------------------------------------------------------------------------------------------- */
 
 static void test_invalid_indices_are_counted_once(void **state) {
     (void)state;
@@ -162,7 +169,8 @@ static void test_invalid_indices_are_counted_once(void **state) {
     for (int32_t i = 0; i < 5; i++) {
         case_spec spec = engine_case_spec(23, 7, 7, 130, 500);
         spec.features = CASE_WILD;
-        spec.heads = heads[i]; /* lists and caches are drawn before the queries: the same for every head count */
+        spec.heads =
+            heads[i]; /* lists and caches are drawn before the queries: the same for every head count */
         step_case *made = case_new(&spec);
         reference *expected = reference_new(&made->layer, &made->shape, 7);
         if (i == 0) wanted = expected->invalid;
@@ -180,8 +188,9 @@ static void test_invalid_indices_are_counted_once(void **state) {
                     engine_case *run = engine_case_open(&config);
                     engine_case_eager(run, 0, made);
                     if (engine_case_stats(run).invalid_indices != wanted)
-                        fail_msg("%d heads, %d splits, strategy %d, %d units: %lu, expected %lu", heads[i], splits,
-                                 strategy, units, (unsigned long)engine_case_stats(run).invalid_indices,
+                        fail_msg("%d heads, %d splits, strategy %d, %d units: %lu, expected %lu", heads[i],
+                                 splits, strategy, units,
+                                 (unsigned long)engine_case_stats(run).invalid_indices,
                                  (unsigned long)wanted);
                     engine_case_close(run);
                 }

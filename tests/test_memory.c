@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_memory.c: the size query is pure, fast, within SPEC section 8, and exact: init lives on the queried bytes
- * between two inaccessible pages, and names what is missing with one byte fewer. */
+ * test_memory.c: the size query is pure, fast, within SPEC section 8, and exact: init lives on the queried
+ * bytes between two inaccessible pages, and names what is missing with one byte fewer. */
 #define _GNU_SOURCE /* mmap, clock_gettime */
 #include "tests/support/engine_case.h"
 #include "tests/support/check.h"
@@ -53,7 +53,9 @@ static mlar_config golden_config(const struct golden *row) {
     return config;
 }
 
-static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
 
 /* SPEC section 8, kind by kind, from the configuration alone. */
 static void check_spec_bounds(const mlar_config *config, const mlar_memory *memory) {
@@ -72,9 +74,11 @@ static void check_spec_bounds(const mlar_config *config, const mlar_memory *memo
         else
             partial = rows * (config->splits ? (uint64_t)config->splits : 64);
         const int gathered = strncmp(buffer->name, "gather.", 7) == 0;
-        const uint64_t bound = gathered ? rows * keys * d_qk * 2 : partial * (uint64_t)config->heads * (d_v + 2) * 4;
+        const uint64_t bound =
+            gathered ? rows * keys * d_qk * 2 : partial * (uint64_t)config->heads * (d_v + 2) * 4;
         if (gathered) assert_int_equal(memory->strategy, MLAR_STRATEGY_GATHER);
-        if (buffer->bytes > bound) fail_msg("%s: %lu bytes, SPEC allows %lu", buffer->name, buffer->bytes, bound);
+        if (buffer->bytes > bound)
+            fail_msg("%s: %lu bytes, SPEC allows %lu", buffer->name, buffer->bytes, bound);
     }
 }
 
@@ -88,9 +92,9 @@ static void check_map(const mlar_memory *memory) {
         assert_true(x->first_stage <= x->last_stage && x->last_stage < memory->stage_count);
         for (int32_t b = 0; b < a; b++) {
             const mlar_buffer_info *y = &memory->buffers[b];
-            const int together = x->persistent || y->persistent ||
-                                 (x->kind == y->kind && x->first_stage <= y->last_stage &&
-                                  y->first_stage <= x->last_stage);
+            const int together =
+                x->persistent || y->persistent ||
+                (x->kind == y->kind && x->first_stage <= y->last_stage && y->first_stage <= x->last_stage);
             if (together && x->offset_bytes < y->offset_bytes + y->bytes &&
                 y->offset_bytes < x->offset_bytes + x->bytes)
                 fail_msg("%s[%d] lies over %s[%d]", x->name, x->kind, y->name, y->kind);
@@ -213,7 +217,8 @@ static void test_printed_map_names_every_buffer(void **state) {
         MUST(mlar_memory_print(&memory, json, append, text));
         assert_int_equal(text[0] == '{', json);
         for (int32_t b = 0; b < memory.buffer_count; b++)
-            if (!strstr(text, memory.buffers[b].name)) fail_msg("no %s in:\n%s", memory.buffers[b].name, text);
+            if (!strstr(text, memory.buffers[b].name))
+                fail_msg("no %s in:\n%s", memory.buffers[b].name, text);
         snprintf(bytes, sizeof bytes, "%lu", (unsigned long)memory.device_bytes);
         if (json && !strstr(text, bytes)) fail_msg("no %s in:\n%s", bytes, text);
         free(text);
@@ -241,7 +246,9 @@ static fenced fence(uint64_t bytes) {
     return f;
 }
 
-static void unfence(fenced *f) { assert_int_equal(munmap(f->map, f->map_bytes), 0); }
+static void unfence(fenced *f) {
+    assert_int_equal(munmap(f->map, f->map_bytes), 0);
+}
 
 typedef struct fixture {
     step_case *made;
@@ -333,7 +340,8 @@ static void test_grown_from_nothing(void **state) {
     for (int i = 0; i < 50; i++)
         fails_one_short(&f, "host_bytes", device, host * (uint64_t)i / 50, host * (uint64_t)i / 50, host);
     for (int i = 0; i < 50; i++)
-        fails_one_short(&f, "arena.bytes", device * (uint64_t)i / 50, host, device * (uint64_t)i / 50, device);
+        fails_one_short(&f, "arena.bytes", device * (uint64_t)i / 50, host, device * (uint64_t)i / 50,
+                        device);
     MUST(init(&f, device, host, NULL));
     run_and_close(&f);
     tear_down(&f);
@@ -374,8 +382,9 @@ static void test_memory_of_the_wrong_kind(void **state) {
     mlar_diag diag;
     set_up(&f, DIRECT, BALANCED, 0);
     MUST(mlar_arena_from_caller(&f.arena, f.device.base, f.memory.device_bytes, 0, NULL));
-    MUST_NAME(MLAR_ERROR_MEMORY_KIND, "arena", diag,
-              mlar_engine_init(&f.config, NULL, &f.arena, f.host.base, f.memory.host_bytes, &f.engine, &diag));
+    MUST_NAME(
+        MLAR_ERROR_MEMORY_KIND, "arena", diag,
+        mlar_engine_init(&f.config, NULL, &f.arena, f.host.base, f.memory.host_bytes, &f.engine, &diag));
     MUST(mlar_arena_release(&f.arena, NULL));
     MUST(init(&f, f.memory.device_bytes, f.memory.host_bytes, NULL));
     run_and_close(&f);

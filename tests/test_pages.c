@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_pages.c: nothing is read but what a step needs. Every input lies on pages of its own, and every page without a
- * byte that counts is inaccessible: cache pages that no counting entry references, list entries past a row's length,
- * lists and queries of rows that are not live. A read elsewhere is a fault. */
+ * test_pages.c: nothing is read but what a step needs. Every input lies on pages of its own, and every page
+ * without a byte that counts is inaccessible: cache pages that no counting entry references, list entries
+ * past a row's length, lists and queries of rows that are not live. A read elsewhere is a fault. */
 #define _GNU_SOURCE /* mmap */
 #include "tests/support/check.h"
 #include "tests/support/engine_case.h"
@@ -97,9 +97,11 @@ static void need_all(const step_case *made, pages *all) {
     const mlar_layer_params *layer = &made->layer;
     for (int32_t s = 0; s < made->spec.scope_count; s++) {
         const int ragged = layer->scope[s].list_form == MLAR_LIST_RAGGED;
-        need_scope(made, s, find(made, all, s ? "extra_cache" : "window_cache"),
-                   find(made, all, s ? "extra_indices" : "window_indices"),
-                   find(made, all, ragged ? (s ? "extra_indptr" : "window_indptr") : (s ? "extra_lens" : "window_lens")));
+        need_scope(
+            made, s, find(made, all, s ? "extra_cache" : "window_cache"),
+            find(made, all, s ? "extra_indices" : "window_indices"),
+            find(made, all,
+                 ragged ? (s ? "extra_indptr" : "window_indptr") : (s ? "extra_lens" : "window_lens")));
     }
     if (layer->sink != NULL) need(find(made, all, "sink"), layer->sink, 4 * (uint64_t)made->spec.heads);
     for (int32_t row = 0; row < made->spec.rows; row++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_programs.c: many programs over one arena. Scratch is shared, so whatever a program leaves there, or another
- * left there before, must not be seen: 61 programs of three layer kinds in shuffled order, on scratch poisoned
- * differently between each, equal to 61 fresh engines bit for bit. */
+ * test_programs.c: many programs over one arena. Scratch is shared, so whatever a program leaves there, or
+ * another left there before, must not be seen: 61 programs of three layer kinds in shuffled order, on scratch
+ * poisoned differently between each, equal to 61 fresh engines bit for bit. */
 #include "tests/support/check.h"
 #include "tests/support/engine_case.h"
 
@@ -20,7 +20,9 @@ typedef struct fixture {
     mlar_program *program[PROGRAMS];
 } fixture;
 
-static int32_t kind_of(int32_t p) { return p % KINDS; }
+static int32_t kind_of(int32_t p) {
+    return p % KINDS;
+}
 
 static mlar_config config_of(const fixture *f, int32_t strategy, int32_t policy) {
     const step_case *kinds[KINDS] = {f->made[0], f->made[1], f->made[2]};
@@ -58,7 +60,8 @@ static void free_cases(fixture *f) {
 static void run_fresh(fixture *f, const mlar_config *config) {
     for (int32_t p = 0; p < PROGRAMS; p++) {
         engine_case *run = engine_case_open(config);
-        mlar_program *program = engine_case_capture(run, kind_of(p), f->made[p], f->made[p]->spec.capacity_rows);
+        mlar_program *program =
+            engine_case_capture(run, kind_of(p), f->made[p], f->made[p]->spec.capacity_rows);
         engine_case_replay(run, program, kind_of(p), f->made[p], f->made[p]->spec.rows);
         f->fresh[p] = engine_case_take(f->made[p]);
         engine_case_close(run);
@@ -136,7 +139,8 @@ static void test_layers_of_a_kind_share_one_prepare(void **state) {
     mlar_program *program[KINDS];
     for (int32_t k = 0; k < KINDS; k++)
         for (int32_t l = 0; l < LAYERS; l++) {
-            case_spec spec = engine_case_spec(40 + (uint64_t)(k * LAYERS + l), ROWS, ROWS, 50, extra_of_kind[k]);
+            case_spec spec =
+                engine_case_spec(40 + (uint64_t)(k * LAYERS + l), ROWS, ROWS, 50, extra_of_kind[k]);
             for (int32_t s = 0; s < spec.scope_count; s++) spec.scope[s].has_lens = false; /* equal lengths */
             made[k][l] = case_new(&spec);
         }
@@ -203,7 +207,8 @@ static void test_buckets(void **state) {
                 case_poison_outputs(made);
                 MUST(mlar_engine_step(run->engine, &step, NULL));
                 MUST(mlar_engine_prepare(run->engine, 0, &bindings, NULL, NULL, NULL));
-                MUST_BE(rows > capacities[b] ? MLAR_ERROR_CAPACITY : MLAR_OK, mlar_program_replay(bucket[b], NULL));
+                MUST_BE(rows > capacities[b] ? MLAR_ERROR_CAPACITY : MLAR_OK,
+                        mlar_program_replay(bucket[b], NULL));
                 if (rows > capacities[b]) continue;
                 if (first == NULL) first = engine_case_take(made);
                 engine_case_same(made, first, "a larger bucket");

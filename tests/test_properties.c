@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_properties.c: random steps through the public API against the float64 reference: layouts, encodings, block
- * sizes, strides, list forms, wild indices and lengths, NaN bytes, odd scales and sinks, f32 and strided outputs, tails,
- * under random strategies, policies, splits, budgets, threads and update routes; eager and replayed. */
+ * test_properties.c: random steps through the public API against the float64 reference: layouts, encodings,
+ * block sizes, strides, list forms, wild indices and lengths, NaN bytes, odd scales and sinks, f32 and
+ * strided outputs, tails, under random strategies, policies, splits, budgets, threads and update routes;
+ * eager and replayed. */
 #include "kernels/cpu/kernels.h"
 #include "tests/support/check.h"
 #include "tests/support/engine_case.h"
@@ -29,18 +30,21 @@ static void draw_engine(uint64_t *random, mlar_config *config) {
     config->guard_bytes = PICK(random, 0, 256, 1024);
     config->device.compute_units = PICK(random, 1, 2, 7, 16, 64, 304);
     config->max_rows += PICK(random, 0, 0, 3);
-    snprintf(config->cpu_isa, sizeof config->cpu_isa, "%s", mlar_cpu_offered(case_random_below(random, offered)));
+    snprintf(config->cpu_isa, sizeof config->cpu_isa, "%s",
+             mlar_cpu_offered(case_random_below(random, offered)));
     if (PICK(random, 0, 1)) { /* somewhere between the minimum and everything */
         mlar_memory memory = {.struct_size = sizeof memory};
         MUST(mlar_memory_query(config, &memory, NULL));
         const uint64_t span = memory.device_bytes - memory.minimum_budget_bytes;
-        config->budget_bytes = memory.minimum_budget_bytes + span * (uint64_t)case_random_below(random, 5) / 4;
+        config->budget_bytes =
+            memory.minimum_budget_bytes + span * (uint64_t)case_random_below(random, 5) / 4;
     }
 }
 
 static void describe(const step_case *made, const mlar_config *config, char *line, size_t bytes) {
     char about[400];
-    snprintf(line, bytes, "%s, strategy %d, policy %d, splits %d, %d units, %d threads, budget %lu, route %d\n%s",
+    snprintf(line, bytes,
+             "%s, strategy %d, policy %d, splits %d, %d units, %d threads, budget %lu, route %d\n%s",
              config->cpu_isa, config->strategy, config->policy, config->splits, config->device.compute_units,
              config->threads, (unsigned long)config->budget_bytes, config->update_route,
              case_describe(&made->spec, about, sizeof about));
@@ -58,7 +62,8 @@ static void check_result_of(step_case *made, const reference *expected, const ch
         fail_msg("%s: rows beyond the live ones are not zero\n%s", how, line);
 }
 
-static void check_buffers(engine_case *run, const step_case *made, const reference *expected, const char *line) {
+static void check_buffers(engine_case *run, const step_case *made, const reference *expected,
+                          const char *line) {
     static const char *const names[] = {"gather.window", "gather.extra"};
     if (run->config.strategy != MLAR_STRATEGY_GATHER || run->memory.row_tile[0] < made->spec.rows) return;
     for (int32_t s = 0; s < made->spec.scope_count; s++) {
@@ -92,7 +97,8 @@ static void run_seed(uint64_t seed, uint32_t features, const case_bounds *bounds
     engine_case_same(made, eager, line);
     if (engine_case_stats(run).invalid_indices != 2 * expected->invalid)
         fail_msg("%lu invalid in two steps, expected 2 x %lu\n%s",
-                 (unsigned long)engine_case_stats(run).invalid_indices, (unsigned long)expected->invalid, line);
+                 (unsigned long)engine_case_stats(run).invalid_indices, (unsigned long)expected->invalid,
+                 line);
     MUST(mlar_engine_check_guards(run->engine, NULL, NULL));
     engine_case_close(run);
     reference_free(expected);
@@ -112,13 +118,13 @@ static void test_ordinary_steps(void **state) {
 
 static void test_all_features(void **state) {
     (void)state;
-    sweep(30000, 140, CASE_ALL, NULL);
+    sweep(30000, 110, CASE_ALL, NULL);
 }
 
 static void test_small_steps(void **state) {
     (void)state;
     const case_bounds bounds = {.rows = 9, .heads = 5, .width = 140, .dims = 1};
-    sweep(40000, 500, CASE_ALL, &bounds);
+    sweep(40000, 400, CASE_ALL, &bounds);
 }
 
 static void test_many_heads(void **state) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_replay.c: what changes between replays. A program captured at one row with empty lists serves any step within
- * its capacity, through rebound addresses and rows that stand in memory; nothing of the step before is left. Every test
- * runs over both strategies, both policies, both update routes, and both tails. */
+ * test_replay.c: what changes between replays. A program captured at one row with empty lists serves any step
+ * within its capacity, through rebound addresses and rows that stand in memory; nothing of the step before is
+ * left. Every test runs over both strategies, both policies, both update routes, and both tails. */
 #include "tests/support/check.h"
 #include "tests/support/engine_case.h"
 
@@ -80,7 +80,8 @@ static void captured_at_one_row(const way *w) {
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         static const int32_t rows[] = {CAPACITY, 0, 1, CAPACITY, 3, 0, CAPACITY};
         step_case *made = order[i];
-        mlar_bindings bindings = engine_case_bindings(made); /* q, out, lse, sink, caches and lists all move */
+        mlar_bindings bindings =
+            engine_case_bindings(made); /* q, out, lse, sink, caches and lists all move */
         MUST(mlar_program_rebind(program, 0, &bindings, NULL, NULL));
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
             char what[64];
@@ -102,9 +103,11 @@ static void test_captured_at_one_row_with_empty_lists(void **state) {
     each_way(captured_at_one_row);
 }
 
-/* ---- a step that is not noticed ------------------------------------------------------------------------- */
+/* ---- a step that is not noticed -------------------------------------------------------------------------
+ */
 
-/* Each change alone must be seen by the next replay, and a replay that repeats a step must repeat its bits. */
+/* Each change alone must be seen by the next replay, and a replay that repeats a step must repeat its bits.
+ */
 static void nothing_is_stale(const way *w) {
     step_case *made = make(w, 4, CAPACITY), *other = make(w, 5, CAPACITY);
     engine_case *run = open_engine(w, made, CAPACITY);
@@ -183,18 +186,20 @@ static void test_only_changes_travel(void **state) {
     case_free(made);
 }
 
-/* ---- rows in memory -------------------------------------------------------------------------------------- */
+/* ---- rows in memory --------------------------------------------------------------------------------------
+ */
 
-/* The count stands in memory: read when the step runs, clamped to 0 .. capacity. prepare is not told a capacity, so its
- * lists are there for max_rows rows. */
+/* The count stands in memory: read when the step runs, clamped to 0 .. capacity. prepare is not told a
+ * capacity, so its lists are there for max_rows rows. */
 static void rows_in_memory(const way *w) {
     enum { LESS = 3 };
     step_case *made = make(w, 7, CAPACITY);
     engine_case *run = open_engine(w, made, CAPACITY);
-    mlar_program *program = engine_case_capture(run, 0, made, CAPACITY), *less = engine_case_capture(run, 0, made, LESS);
+    mlar_program *program = engine_case_capture(run, 0, made, CAPACITY),
+                 *less = engine_case_capture(run, 0, made, LESS);
     mlar_bindings bindings = engine_case_bindings(made);
-    static const int32_t counts[] = {0,        1,         CAPACITY, 2,      LESS, CAPACITY + 1, INT_MAX,
-                                     -1, INT_MIN, CAPACITY, LESS + 1, 0};
+    static const int32_t counts[] = {0,       1,  CAPACITY, 2,        LESS,     CAPACITY + 1,
+                                     INT_MAX, -1, INT_MIN,  CAPACITY, LESS + 1, 0};
     int32_t *count = malloc(sizeof *count); /* to the byte, for the sanitizers */
     assert_non_null(count);
     *count = 4;
@@ -217,8 +222,10 @@ static void rows_in_memory(const way *w) {
         view.spec.capacity_rows = LESS;
         reference *expected = reference_new(&made->layer, &made->shape, fewer);
         check_result result;
-        if (!check_step(&view, expected, &check_spec_cpu, &result)) fail_msg("%s, less: %s", what, result.message);
-        if (!check_untouched_beyond(&view, w->tail_zero ? LESS : fewer)) fail_msg("%s: past the capacity", what);
+        if (!check_step(&view, expected, &check_spec_cpu, &result))
+            fail_msg("%s, less: %s", what, result.message);
+        if (!check_untouched_beyond(&view, w->tail_zero ? LESS : fewer))
+            fail_msg("%s: past the capacity", what);
         view.spec.rows = fewer;
         if (w->tail_zero && !check_tail_is_zero(&view)) fail_msg("%s: the tail is not zero", what);
         reference_free(expected);
@@ -239,7 +246,8 @@ static void test_rows_in_memory(void **state) {
     each_way(rows_in_memory);
 }
 
-/* ---- eager, first, thousandth ------------------------------------------------------------------------------ */
+/* ---- eager, first, thousandth
+ * ------------------------------------------------------------------------------ */
 
 static void a_thousand_times(const way *w) {
     step_case *made = make(w, 8, 3);

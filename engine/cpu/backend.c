@@ -103,19 +103,22 @@ static int forked(const mlar_cpu_state *state) {
     return state->has_workers && state->owner != getpid();
 }
 
-static void cpu_deinit(void *opaque) {
+static mlar_status cpu_deinit(void *opaque) {
     mlar_cpu_state *state = opaque;
     mlar_arena_enter_stage(state->arena, MLAR_STAGE_BETWEEN);
     if (!forked(state)) mlar_threads_stop(&state->threads); /* a child has no workers to stop */
+    return MLAR_OK;
 }
 
-static mlar_status cpu_ready(void *opaque) {
-    return forked(opaque) ? MLAR_ERROR_FORKED : MLAR_OK;
+static mlar_status cpu_ready(void *opaque, mlar_diag *diag) {
+    if (!forked(opaque)) return MLAR_OK;
+    return mlar_fail(diag, MLAR_ERROR_FORKED, "engine", 0, 0, "engine: %s",
+                     mlar_status_string(MLAR_ERROR_FORKED));
 }
 
-static int cpu_capturing(void *opaque, void *stream) {
-    (void)opaque, (void)stream;
-    return 0;
+static mlar_status cpu_idle(void *opaque, void *stream, mlar_diag *diag) {
+    (void)opaque, (void)stream, (void)diag;
+    return MLAR_OK;
 }
 
 /* ---- running ---- */
@@ -234,14 +237,16 @@ static void *cpu_graph(void *opaque, int32_t index) {
 
 /* ---- copies: the arena is host memory ---- */
 
-static mlar_status cpu_copy(void *opaque, void *to, const void *from, uint64_t bytes, void *stream) {
-    (void)opaque, (void)stream;
+static mlar_status cpu_copy(void *opaque, void *to, const void *from, uint64_t bytes, void *stream,
+                            mlar_diag *diag) {
+    (void)opaque, (void)stream, (void)diag;
     memcpy(to, from, (size_t)bytes);
     return MLAR_OK;
 }
 
-static void cpu_stats(void *opaque, mlar_backend_stats *stats) {
+static mlar_status cpu_stats(void *opaque, mlar_backend_stats *stats) {
     stats->variant = ((mlar_cpu_state *)opaque)->kernels->isa;
+    return MLAR_OK;
 }
 
 const mlar_backend mlar_backend_cpu = {
@@ -250,7 +255,7 @@ const mlar_backend mlar_backend_cpu = {
     .init = cpu_init,
     .deinit = cpu_deinit,
     .ready = cpu_ready,
-    .capturing = cpu_capturing,
+    .idle = cpu_idle,
     .launch = cpu_launch,
     .capture_begin = cpu_capture_begin,
     .capture_end = cpu_capture_end,

@@ -15,6 +15,7 @@
 #include "engine/gpu/pool.h"
 #include "engine/sequence.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 typedef struct mlar_gpu_state {
@@ -27,7 +28,6 @@ typedef struct mlar_gpu_state {
     int32_t node_limit;
     int32_t recording; /* program under capture, -1: none */
     int32_t updating;  /* program under update, -1: none */
-    mlar_status lost;
 } mlar_gpu_state;
 
 /* ---- layout of the state ---- */
@@ -71,49 +71,56 @@ static mlar_status gpu_init(void *opaque, const mlar_layout *layout, mlar_arena_
     mlar_gpu_state *state = opaque;
     *state = (mlar_gpu_state){.device = device, .arena = arena, .recording = -1, .updating = -1};
     mlar_status status = check_profile(&layout->dims.config.device, device, diag);
+    if (status == MLAR_OK) status = mlar_device_judge(device, layout->dims.config.runtime_check, diag);
     if (status != MLAR_OK) return status;
     if (arena->source.host_visible)
         return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, "arena", 0, 0,
                          "arena: a GPU engine needs device memory");
-    mlar_device_scope scope = mlar_device_enter(device);
+    mlar_device_scope scope;
+    if ((status = mlar_device_enter(device, &scope, diag)) != MLAR_OK) return status;
     status = mlar_device_check_memory(device, arena->base, layout->plan.total_bytes, "arena", diag);
     if (status == MLAR_OK)
         status = mlar_runtime_status(
             &device->runtime,
             device->runtime.stream_create(&state->capture_stream, MLAR_GPU_STREAM_NON_BLOCKING),
             "hipStreamCreateWithFlags", diag);
-    mlar_device_leave(device, &scope);
+    int created = status == MLAR_OK;
+    status = mlar_device_leave(device, &scope, status, diag);
+    if (created && status != MLAR_OK) (void)device->runtime.stream_destroy(state->capture_stream);
     if (status != MLAR_OK) return status;
     state->program_count = program_count(&layout->dims);
     state->node_limit = node_limit(&layout->dims);
     state->graphs = (mlar_graph *)(void *)((char *)opaque + graphs_offset());
     for (int32_t i = 0; i < state->program_count; i++) state->graphs[i] = (mlar_graph){.updating = -1};
     state->nodes = (void **)(void *)((char *)opaque + nodes_offset(&layout->dims));
-    device->engines++;
+    atomic_fetch_add(&device->users, 1);
     return MLAR_OK;
 }
 
-static void gpu_deinit(void *opaque) {
+static mlar_status gpu_deinit(void *opaque) {
     mlar_gpu_state *state = opaque;
-    mlar_device_scope scope = mlar_device_enter(state->device);
-    for (int32_t i = 0; i < state->program_count; i++)
-        (void)mlar_graph_destroy(&state->device->runtime, &state->graphs[i]);
-    (void)state->device->runtime.stream_destroy(state->capture_stream);
-    mlar_device_leave(state->device, &scope);
-    state->device->engines--;
-}
-
-static mlar_status gpu_ready(void *opaque) {
-    return ((mlar_gpu_state *)opaque)->lost;
-}
-
-static int gpu_capturing(void *opaque, void *stream) {
-    return mlar_device_capturing(((mlar_gpu_state *)opaque)->device, stream);
-}
-
-static mlar_status note(mlar_gpu_state *state, mlar_status status) {
-    if (status == MLAR_ERROR_DEVICE_LOST) state->lost = status;
+    mlar_runtime *runtime = &state->device->runtime;
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(state->device, &scope, NULL);
+    int entered = status == MLAR_OK; /* destroying does without, if need be */
+    for (int32_t i = 0; i < state->program_count; i++) {
+        mlar_status destroyed = mlar_graph_destroy(runtime, &state->graphs[i]);
+        if (status == MLAR_OK) status = destroyed;
+    }
+    int error = runtime->stream_destroy(state->capture_stream);
+    if (status == MLAR_OK) status = mlar_runtime_status(runtime, error, "hipStreamDestroy", NULL);
+    if (entered) status = mlar_device_leave(state->device, &scope, status, NULL);
+    atomic_fetch_sub(&state->device->users, 1);
     return status;
+}
+
+static mlar_status gpu_ready(void *opaque, mlar_diag *diag) {
+    mlar_runtime *runtime = &((mlar_gpu_state *)opaque)->device->runtime;
+    return mlar_runtime_status(runtime, runtime->lost, "device", diag);
+}
+
+static mlar_status gpu_idle(void *opaque, void *stream, mlar_diag *diag) {
+    return mlar_device_idle(((mlar_gpu_state *)opaque)->device, stream, diag);
 }
 
 /* ---- launches ---- */
@@ -125,10 +132,10 @@ static mlar_status launch_call(mlar_gpu_state *state, const mlar_kernel_call *ca
         mlar_graph *graph = &state->graphs[state->updating];
         void **nodes = state->nodes + (int64_t)state->updating * state->node_limit;
         if (graph->updating >= graph->node_count) return MLAR_ERROR_LIMIT;
-        state->device->calls++;
+        mlar_device_count_calls(state->device, 1);
         return mlar_graph_set_node(&state->device->runtime, graph, nodes[graph->updating++], call, arguments);
     }
-    state->device->calls++;
+    mlar_device_count_calls(state->device, 1);
     int error = state->device->runtime.launch(
         call->function, call->grid, 1, 1, call->block, 1, 1, call->lds_bytes,
         state->recording >= 0 ? state->capture_stream : stream, arguments, NULL);
@@ -142,37 +149,46 @@ static mlar_status gpu_launch(void *opaque, const mlar_launch *launch, void *str
                                            launch->layer, &call, diag);
     if (status != MLAR_OK) return status;
     const void *argument = launch->block != NULL ? (const void *)launch->block : (const void *)launch->args;
-    mlar_device_scope scope = mlar_device_enter(state->device);
+    mlar_device_scope scope;
+    if ((status = mlar_device_enter(state->device, &scope, diag)) != MLAR_OK) return status;
     status = launch_call(state, &call, (void *)(uintptr_t)argument, stream, diag);
-    mlar_device_leave(state->device, &scope);
-    return note(state, status);
+    return mlar_device_leave(state->device, &scope, status, diag);
 }
 
 /* ---- programs ---- */
 
 static mlar_status gpu_capture_begin(void *opaque, int32_t index, mlar_diag *diag) {
     mlar_gpu_state *state = opaque;
-    mlar_device_scope scope = mlar_device_enter(state->device);
-    mlar_status status = mlar_graph_begin(&state->device->runtime, state->capture_stream, diag);
-    mlar_device_leave(state->device, &scope);
-    if (status == MLAR_OK) state->recording = index;
-    return note(state, status);
+    mlar_runtime *runtime = &state->device->runtime;
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(state->device, &scope, diag);
+    if (status != MLAR_OK) return status;
+    status = mlar_graph_begin(runtime, state->capture_stream, diag);
+    int begun = status == MLAR_OK;
+    status = mlar_device_leave(state->device, &scope, status, diag);
+    if (status == MLAR_OK)
+        state->recording = index;
+    else if (begun)
+        (void)mlar_graph_end(runtime, state->capture_stream, 0, &state->graphs[index], NULL);
+    return status;
 }
 
 static mlar_status gpu_capture_end(void *opaque, int32_t index, int keep, mlar_diag *diag) {
     mlar_gpu_state *state = opaque;
     mlar_graph *graph = &state->graphs[index];
-    const mlar_runtime *runtime = &state->device->runtime;
+    mlar_runtime *runtime = &state->device->runtime;
     state->recording = -1;
-    mlar_device_scope scope = mlar_device_enter(state->device);
-    mlar_status status = mlar_graph_end(runtime, state->capture_stream, keep, graph, diag);
-    if (status == MLAR_OK && keep && state->node_limit > 0) {
+    mlar_device_scope scope;
+    mlar_status entered = mlar_device_enter(state->device, &scope, diag);
+    keep = keep && entered == MLAR_OK; /* a capture that was begun has to be ended all the same */
+    mlar_status status = mlar_graph_end(runtime, state->capture_stream, keep, graph, keep ? diag : NULL);
+    if (entered != MLAR_OK) return entered;
+    if (status == MLAR_OK && keep && state->node_limit > 0)
         status = mlar_graph_nodes(runtime, graph, state->nodes + (int64_t)index * state->node_limit,
-                                  (size_t)state->node_limit);
-        if (status != MLAR_OK) (void)mlar_graph_destroy(runtime, graph);
-    }
-    mlar_device_leave(state->device, &scope);
-    return note(state, status);
+                                  (size_t)state->node_limit, diag);
+    status = mlar_device_leave(state->device, &scope, status, diag);
+    if (status != MLAR_OK) (void)mlar_graph_destroy(runtime, graph);
+    return status;
 }
 
 static mlar_status gpu_update_begin(void *opaque, int32_t index) {
@@ -194,20 +210,20 @@ static mlar_status gpu_update_end(void *opaque, int32_t index) {
  */
 static mlar_status gpu_replay(void *opaque, int32_t index, void *stream) {
     mlar_gpu_state *state = opaque;
-    mlar_device_scope scope = {0};
-    if (stream == NULL) scope = mlar_device_enter(state->device);
-    state->device->calls++;
-    mlar_status status = mlar_graph_launch(&state->device->runtime, &state->graphs[index], stream);
-    if (stream == NULL) mlar_device_leave(state->device, &scope);
-    return note(state, status);
+    mlar_device_scope scope;
+    mlar_status status = stream == NULL ? mlar_device_enter(state->device, &scope, NULL) : MLAR_OK;
+    if (status != MLAR_OK) return status;
+    mlar_device_count_calls(state->device, 1);
+    status = mlar_graph_launch(&state->device->runtime, &state->graphs[index], stream);
+    return stream == NULL ? mlar_device_leave(state->device, &scope, status, NULL) : status;
 }
 
 static mlar_status gpu_release(void *opaque, int32_t index) {
     mlar_gpu_state *state = opaque;
-    mlar_device_scope scope = mlar_device_enter(state->device);
+    mlar_device_scope scope;
+    mlar_status entered = mlar_device_enter(state->device, &scope, NULL);
     mlar_status status = mlar_graph_destroy(&state->device->runtime, &state->graphs[index]);
-    mlar_device_leave(state->device, &scope);
-    return note(state, status);
+    return entered != MLAR_OK ? entered : mlar_device_leave(state->device, &scope, status, NULL);
 }
 
 static void *gpu_graph(void *opaque, int32_t index) {
@@ -217,28 +233,33 @@ static void *gpu_graph(void *opaque, int32_t index) {
 /* ---- copies and inspection ---- */
 
 static mlar_status gpu_copy(mlar_gpu_state *state, int in, void *to, const void *from, uint64_t bytes,
-                            void *stream) {
-    mlar_device_scope scope = mlar_device_enter(state->device);
-    mlar_status status = mlar_device_transfer(state->device, in, to, from, bytes, stream);
-    mlar_device_leave(state->device, &scope);
-    return note(state, status);
+                            void *stream, mlar_diag *diag) {
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(state->device, &scope, diag);
+    if (status != MLAR_OK) return status;
+    status = mlar_device_transfer(state->device, in, to, from, bytes, stream, diag);
+    return mlar_device_leave(state->device, &scope, status, diag);
 }
 
-static mlar_status gpu_copy_in(void *opaque, void *to, const void *from, uint64_t bytes, void *stream) {
-    return gpu_copy(opaque, 1, to, from, bytes, stream);
+static mlar_status gpu_copy_in(void *opaque, void *to, const void *from, uint64_t bytes, void *stream,
+                               mlar_diag *diag) {
+    return gpu_copy(opaque, 1, to, from, bytes, stream, diag);
 }
 
-static mlar_status gpu_copy_out(void *opaque, void *to, const void *from, uint64_t bytes, void *stream) {
-    return gpu_copy(opaque, 0, to, from, bytes, stream);
+static mlar_status gpu_copy_out(void *opaque, void *to, const void *from, uint64_t bytes, void *stream,
+                                mlar_diag *diag) {
+    return gpu_copy(opaque, 0, to, from, bytes, stream, diag);
 }
 
-static void gpu_stats(void *opaque, mlar_backend_stats *stats) {
+static mlar_status gpu_stats(void *opaque, mlar_backend_stats *stats) {
     mlar_gpu_state *state = opaque;
     stats->runtime_calls = state->device->calls;
     stats->variant = state->device->modules.arch;
-    mlar_device_scope scope = mlar_device_enter(state->device);
-    mlar_pool_attributes(state->arena, state->device, stats);
-    mlar_device_leave(state->device, &scope);
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(state->device, &scope, NULL);
+    if (status != MLAR_OK) return status;
+    status = mlar_pool_attributes(state->arena, state->device, stats);
+    return mlar_device_leave(state->device, &scope, status, NULL);
 }
 
 const mlar_backend mlar_backend_gpu = {
@@ -247,7 +268,7 @@ const mlar_backend mlar_backend_gpu = {
     .init = gpu_init,
     .deinit = gpu_deinit,
     .ready = gpu_ready,
-    .capturing = gpu_capturing,
+    .idle = gpu_idle,
     .launch = gpu_launch,
     .capture_begin = gpu_capture_begin,
     .capture_end = gpu_capture_end,

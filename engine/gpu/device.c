@@ -8,6 +8,7 @@
 #include "engine/gpu/quirks.h"
 #include "engine/structs.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,41 +18,49 @@ size_t mlar_device_bytes(void) {
 
 /* ---- current device ---- */
 
-mlar_device_scope mlar_device_enter(mlar_device *device) {
+void mlar_device_count_calls(mlar_device *device, int32_t calls) {
+    atomic_fetch_add_explicit(&device->calls, (uint64_t)calls, memory_order_relaxed);
+}
+
+mlar_status mlar_device_enter(mlar_device *device, mlar_device_scope *scope, mlar_diag *diag) {
+    mlar_runtime *runtime = &device->runtime;
+    int hip = runtime->vendor->device == MLAR_DEVICE_HIP, ordinal = -1;
+    *scope = (mlar_device_scope){0};
+    int error = hip ? runtime->get_device(&ordinal) : runtime->context_current(&scope->context);
+    mlar_device_count_calls(device, 1);
+    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipGetDevice", diag);
+    scope->ordinal = ordinal;
+    scope->changed = hip ? ordinal != device->ordinal : scope->context != device->context;
+    if (!scope->changed) return MLAR_OK;
+    error = hip ? runtime->set_device(device->ordinal) : runtime->context_set(device->context);
+    mlar_device_count_calls(device, 1);
+    return mlar_runtime_status(runtime, error, "hipSetDevice", diag);
+}
+
+mlar_status mlar_device_leave(mlar_device *device, const mlar_device_scope *scope, mlar_status status,
+                              mlar_diag *diag) {
+    if (!scope->changed) return status;
+    mlar_runtime *runtime = &device->runtime;
+    int error = runtime->vendor->device == MLAR_DEVICE_HIP ? runtime->set_device(scope->ordinal)
+                                                           : runtime->context_set(scope->context);
+    mlar_device_count_calls(device, 1);
+    return status != MLAR_OK ? status : mlar_runtime_status(runtime, error, "hipSetDevice", diag);
+}
+
+mlar_status mlar_device_idle(mlar_device *device, void *stream, mlar_diag *diag) {
     mlar_device_scope scope = {0};
-    const mlar_runtime *runtime = &device->runtime;
-    device->calls++;
-    if (runtime->vendor->device == MLAR_DEVICE_HIP) {
-        int current = -1;
-        (void)runtime->get_device(&current);
-        scope.ordinal = current;
-        scope.changed = current != device->ordinal;
-        if (scope.changed) (void)runtime->set_device(device->ordinal);
-    } else {
-        (void)runtime->context_current(&scope.context);
-        scope.changed = scope.context != device->context;
-        if (scope.changed) (void)runtime->context_set(device->context);
-    }
-    device->calls += (uint64_t)scope.changed;
-    return scope;
-}
-
-void mlar_device_leave(mlar_device *device, const mlar_device_scope *scope) {
-    if (!scope->changed) return;
-    device->calls++;
-    if (device->runtime.vendor->device == MLAR_DEVICE_HIP)
-        (void)device->runtime.set_device(scope->ordinal);
-    else
-        (void)device->runtime.context_set(scope->context);
-}
-
-int mlar_device_capturing(mlar_device *device, void *stream) {
-    int status = 0;
-    mlar_device_scope scope = mlar_device_enter(device); /* the default stream is the current device's */
-    int error = device->runtime.stream_capturing(stream, &status);
-    device->calls++;
-    mlar_device_leave(device, &scope);
-    return status != 0 || (error >= MLAR_GPU_ERROR_CAPTURE_FIRST && error <= MLAR_GPU_ERROR_CAPTURE_LAST);
+    mlar_status status = MLAR_OK;
+    /* The default stream is the current device's; any other says itself whose it is. */
+    if (stream == NULL) status = mlar_device_enter(device, &scope, diag);
+    if (status != MLAR_OK) return status;
+    int capturing = 0;
+    int error = device->runtime.stream_capturing(stream, &capturing);
+    mlar_device_count_calls(device, 1);
+    status = mlar_runtime_status(&device->runtime, error, "hipStreamIsCapturing", diag);
+    if (status == MLAR_OK && capturing)
+        status = mlar_fail(diag, MLAR_ERROR_CAPTURING, "stream", 0, 0, "stream: %s",
+                           mlar_status_string(MLAR_ERROR_CAPTURING));
+    return stream == NULL ? mlar_device_leave(device, &scope, status, diag) : status;
 }
 
 /* ---- architecture ---- */
@@ -72,14 +81,15 @@ static void find_gfx(const char *bytes, size_t count, char *arch, size_t size) {
     }
 }
 
-static mlar_status read_arch(const mlar_runtime *runtime, int32_t ordinal, char *arch, size_t size,
+static mlar_status read_arch(mlar_runtime *runtime, int32_t ordinal, char *arch, size_t size,
                              mlar_diag *diag) {
     char properties[8192] = {0}; /* far more than any version writes (792 and 1472 bytes) */
     int error = MLAR_GPU_SUCCESS;
     if (runtime->vendor->device == MLAR_DEVICE_CUDA) {
         int major = 0, minor = 0;
-        error = runtime->device_attribute(&major, 75, ordinal);
-        if (error == MLAR_GPU_SUCCESS) error = runtime->device_attribute(&minor, 76, ordinal);
+        error = runtime->device_attribute(&major, MLAR_CUDA_CAPABILITY_MAJOR, ordinal);
+        if (error == MLAR_GPU_SUCCESS)
+            error = runtime->device_attribute(&minor, MLAR_CUDA_CAPABILITY_MINOR, ordinal);
         snprintf(arch, size, "sm_%d%d", major, minor);
     } else if (runtime->device_properties != NULL) {
         error = runtime->device_properties(properties, ordinal);
@@ -92,7 +102,7 @@ static mlar_status read_arch(const mlar_runtime *runtime, int32_t ordinal, char 
 }
 
 static mlar_status read_profile(mlar_device *device, mlar_diag *diag) {
-    const mlar_runtime *runtime = &device->runtime;
+    mlar_runtime *runtime = &device->runtime;
     mlar_device_profile *profile = &device->profile;
     profile->device = runtime->vendor->device;
     profile->pool_granularity_bytes = 2u << 20;
@@ -115,20 +125,22 @@ static mlar_status read_profile(mlar_device *device, mlar_diag *diag) {
 
 /* ---- open and close ---- */
 
-static mlar_status judge_runtime(const mlar_device *device, int32_t check, mlar_diag *diag) {
+mlar_status mlar_device_judge(const mlar_device *device, int32_t check, mlar_diag *diag) {
     const mlar_quirk *quirk =
         mlar_quirk_of(device->profile.device, device->runtime.version, device->profile.arch);
-    if (quirk == NULL || check != MLAR_RUNTIME_REFUSE) return MLAR_OK;
-    return mlar_fail(diag, MLAR_ERROR_RUNTIME_BLOCKED, "runtime_check", device->runtime.version, 0,
+    if (quirk == NULL || check == MLAR_RUNTIME_ACCEPT) return MLAR_OK;
+    return mlar_fail(diag, check == MLAR_RUNTIME_REFUSE ? MLAR_ERROR_RUNTIME_BLOCKED : MLAR_OK,
+                     "runtime_check", device->runtime.version, 0,
                      "runtime %d on %s is known to be bad: %s (%s)", (int)device->runtime.version,
                      device->profile.arch, quirk->what, quirk->source);
 }
 
 static mlar_status take_device(mlar_device *device, int32_t ordinal, mlar_diag *diag) {
-    const mlar_runtime *runtime = &device->runtime;
+    mlar_runtime *runtime = &device->runtime;
     int count = 0;
     int error = runtime->device_count(&count);
-    if (error != MLAR_GPU_SUCCESS || ordinal < 0 || ordinal >= count)
+    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_no_device(runtime, error, "hipGetDeviceCount", diag);
+    if (ordinal < 0 || ordinal >= count)
         return mlar_fail(diag, MLAR_ERROR_NO_DEVICE, "ordinal", ordinal, count - 1,
                          "%s (%s): device %d of %d", runtime->vendor->name, runtime->found, (int)ordinal,
                          count);
@@ -158,12 +170,16 @@ mlar_status mlar_device_open(void *memory, size_t bytes, const mlar_device_optio
     status = mlar_runtime_open(options.device, options.library, &device->runtime, diag);
     if (status == MLAR_OK) status = take_device(device, options.ordinal, diag);
     if (status != MLAR_OK) return status;
-    mlar_device_scope scope = mlar_device_enter(device);
-    status = read_profile(device, diag);
-    if (status == MLAR_OK) status = judge_runtime(device, options.runtime_check, diag);
-    if (status == MLAR_OK)
-        status = mlar_modules_load(&device->modules, &device->runtime, device->profile.arch, diag);
-    mlar_device_leave(device, &scope);
+    mlar_device_scope scope;
+    status = mlar_device_enter(device, &scope, diag);
+    if (status == MLAR_OK) {
+        status = read_profile(device, diag);
+        if (status == MLAR_OK)
+            status = mlar_modules_load(&device->modules, &device->runtime, device->profile.arch, diag);
+        if (status == MLAR_OK) status = mlar_device_judge(device, options.runtime_check, diag);
+        status = mlar_device_leave(device, &scope, status, diag);
+        if (status != MLAR_OK) (void)mlar_modules_unload(&device->modules, &device->runtime);
+    }
     if (status != MLAR_OK) {
         if (device->context != NULL) (void)device->runtime.context_release(options.ordinal);
         return status;
@@ -194,30 +210,53 @@ mlar_status mlar_device_info_of(const mlar_device *device, mlar_device_info *giv
 
 mlar_status mlar_device_close(mlar_device *device) {
     if (device == NULL) return MLAR_ERROR_ARGUMENT;
-    if (device->engines != 0) return MLAR_ERROR_BUSY;
-    mlar_device_scope scope = mlar_device_enter(device);
-    mlar_modules_unload(&device->modules, &device->runtime);
-    mlar_device_leave(device, &scope);
-    int error = MLAR_GPU_SUCCESS;
-    if (device->context != NULL) error = device->runtime.context_release(device->ordinal);
-    mlar_status status = mlar_runtime_status(&device->runtime, error, "close", NULL);
+    if (device->runtime.vendor == NULL) return MLAR_ERROR_STATE; /* closed already */
+    if (device->users != 0) return MLAR_ERROR_BUSY;
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(device, &scope, NULL);
+    if (status == MLAR_OK) {
+        status = mlar_modules_unload(&device->modules, &device->runtime);
+        status = mlar_device_leave(device, &scope, status, NULL);
+    }
+    if (device->context != NULL) {
+        int error = device->runtime.context_release(device->ordinal);
+        if (status == MLAR_OK) status = mlar_runtime_status(&device->runtime, error, "close", NULL);
+    }
     memset(device, 0, sizeof *device);
     return status;
 }
 
 /* ---- memory ---- */
 
+#define HIP_6 60000000
+
+static int32_t memory_type_host(const mlar_runtime *runtime) {
+    int old = runtime->vendor->device == MLAR_DEVICE_HIP && runtime->version < HIP_6;
+    return old ? MLAR_HIP5_MEMORY_HOST : MLAR_GPU_MEMORY_HOST;
+}
+
 mlar_status mlar_device_check_memory(mlar_device *device, const void *base, uint64_t bytes, const char *field,
                                      mlar_diag *diag) {
-    const mlar_runtime *runtime = &device->runtime;
-    int32_t ordinal = -1;
+    mlar_runtime *runtime = &device->runtime;
+    int32_t ordinal = -1, type = 0;
     uintptr_t start = 0;
     size_t range = 0;
-    void *pointer = (void *)(uintptr_t)base;
-    if (runtime->pointer_attribute(&start, MLAR_GPU_POINTER_RANGE_START, pointer) != MLAR_GPU_SUCCESS ||
-        runtime->pointer_attribute(&range, MLAR_GPU_POINTER_RANGE_BYTES, pointer) != MLAR_GPU_SUCCESS ||
-        runtime->pointer_attribute(&ordinal, MLAR_GPU_POINTER_DEVICE, pointer) != MLAR_GPU_SUCCESS)
-        return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, field, 0, 0, "%s: not memory of a device", field);
+    struct {
+        void *value;
+        int32_t attribute;
+    } questions[] = {{&type, MLAR_GPU_POINTER_MEMORY_TYPE},
+                     {&start, MLAR_GPU_POINTER_RANGE_START},
+                     {&range, MLAR_GPU_POINTER_RANGE_BYTES},
+                     {&ordinal, MLAR_GPU_POINTER_DEVICE}};
+    for (size_t i = 0; i < sizeof questions / sizeof *questions; i++) {
+        int error = runtime->pointer_attribute(questions[i].value, questions[i].attribute, (void *)(uintptr_t)base);
+        if (error == MLAR_GPU_ERROR_INVALID_VALUE)
+            return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, field, 0, 0, "%s: not memory of a device", field);
+        mlar_status status = mlar_runtime_status(runtime, error, "hipPointerGetAttribute", diag);
+        if (status != MLAR_OK) return status;
+    }
+    if (type == memory_type_host(runtime))
+        return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, field, 0, 0, "%s: pinned host memory, not a device's", field);
     if (ordinal != device->ordinal)
         return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, field, ordinal, device->ordinal,
                          "%s: memory of device %d, the engine runs on %d", field, (int)ordinal,

@@ -6,40 +6,50 @@
 #include "engine/gpu/device.h"
 
 mlar_status mlar_device_transfer(mlar_device *device, int in, void *to, const void *from, uint64_t bytes,
-                                 void *stream) {
-    const mlar_runtime *runtime = &device->runtime;
+                                 void *stream, mlar_diag *diag) {
+    mlar_runtime *runtime = &device->runtime;
     if (bytes == 0) return MLAR_OK;
     int error = in ? runtime->copy_in(to, from, bytes, stream)
                    : runtime->copy_out(to, (void *)(uintptr_t)from, bytes, stream);
-    if (error == MLAR_GPU_SUCCESS) error = runtime->stream_synchronize(stream);
-    return mlar_runtime_status(runtime, error, in ? "hipMemcpyHtoDAsync" : "hipMemcpyDtoHAsync", NULL);
+    mlar_status status =
+        mlar_runtime_status(runtime, error, in ? "hipMemcpyHtoDAsync" : "hipMemcpyDtoHAsync", diag);
+    if (status != MLAR_OK) return status;
+    return mlar_runtime_status(runtime, runtime->stream_synchronize(stream), "hipStreamSynchronize", diag);
 }
 
 mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **address, mlar_diag *diag) {
     if (device == NULL || address == NULL)
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, device == NULL ? "device" : "address", 0, 0, "null");
     *address = NULL;
-    mlar_device_scope scope = mlar_device_enter(device);
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(device, &scope, diag);
+    if (status != MLAR_OK) return status;
     int error = device->runtime.allocate(address, bytes > 0 ? bytes : 1);
-    mlar_device_leave(device, &scope);
-    return mlar_runtime_status(&device->runtime, error, "hipMalloc", diag);
+    status = mlar_runtime_status(&device->runtime, error, "hipMalloc", diag);
+    int allocated = status == MLAR_OK;
+    status = mlar_device_leave(device, &scope, status, diag);
+    if (allocated && status != MLAR_OK) (void)device->runtime.free(*address);
+    if (status != MLAR_OK) *address = NULL;
+    return status;
 }
 
 mlar_status mlar_device_free(mlar_device *device, void *address) {
     if (device == NULL) return MLAR_ERROR_ARGUMENT;
     if (address == NULL) return MLAR_OK;
-    mlar_device_scope scope = mlar_device_enter(device);
-    int error = device->runtime.free(address);
-    mlar_device_leave(device, &scope);
-    return mlar_runtime_status(&device->runtime, error, "hipFree", NULL);
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(device, &scope, NULL);
+    if (status != MLAR_OK) return status;
+    status = mlar_runtime_status(&device->runtime, device->runtime.free(address), "hipFree", NULL);
+    return mlar_device_leave(device, &scope, status, NULL);
 }
 
 static mlar_status transfer(mlar_device *device, int in, void *to, const void *from, uint64_t bytes) {
     if (device == NULL || (bytes > 0 && (to == NULL || from == NULL))) return MLAR_ERROR_ARGUMENT;
-    mlar_device_scope scope = mlar_device_enter(device);
-    mlar_status status = mlar_device_transfer(device, in, to, from, bytes, NULL);
-    mlar_device_leave(device, &scope);
-    return status;
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(device, &scope, NULL);
+    if (status != MLAR_OK) return status;
+    status = mlar_device_transfer(device, in, to, from, bytes, NULL, NULL);
+    return mlar_device_leave(device, &scope, status, NULL);
 }
 
 mlar_status mlar_device_write(mlar_device *device, void *to, const void *from_host, uint64_t bytes) {
@@ -52,8 +62,10 @@ mlar_status mlar_device_read(mlar_device *device, void *to_host, const void *fro
 
 mlar_status mlar_device_wait(mlar_device *device, void *stream) {
     if (device == NULL) return MLAR_ERROR_ARGUMENT;
-    mlar_device_scope scope = mlar_device_enter(device);
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(device, &scope, NULL);
+    if (status != MLAR_OK) return status;
     int error = device->runtime.stream_synchronize(stream);
-    mlar_device_leave(device, &scope);
-    return mlar_runtime_status(&device->runtime, error, "hipStreamSynchronize", NULL);
+    status = mlar_runtime_status(&device->runtime, error, "hipStreamSynchronize", NULL);
+    return mlar_device_leave(device, &scope, status, NULL);
 }

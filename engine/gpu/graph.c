@@ -8,13 +8,13 @@
 
 #include <stddef.h>
 
-mlar_status mlar_graph_begin(const mlar_runtime *runtime, void *stream, mlar_diag *diag) {
+mlar_status mlar_graph_begin(mlar_runtime *runtime, void *stream, mlar_diag *diag) {
     /* Thread-local: what the host's other threads allocate meanwhile is not our business. */
     return mlar_runtime_status(runtime, runtime->capture_begin(stream, MLAR_GPU_CAPTURE_THREAD_LOCAL),
                                "hipStreamBeginCapture", diag);
 }
 
-static mlar_status instantiate(const mlar_runtime *runtime, void *stream, mlar_graph *graph,
+static mlar_status instantiate(mlar_runtime *runtime, void *stream, mlar_graph *graph,
                                mlar_diag *diag) {
     size_t count = 0;
     mlar_status status = mlar_runtime_status(runtime, runtime->graph_nodes(graph->graph, NULL, &count),
@@ -29,7 +29,7 @@ static mlar_status instantiate(const mlar_runtime *runtime, void *stream, mlar_g
     return mlar_runtime_status(runtime, runtime->stream_synchronize(stream), "hipStreamSynchronize", diag);
 }
 
-mlar_status mlar_graph_end(const mlar_runtime *runtime, void *stream, int keep, mlar_graph *graph,
+mlar_status mlar_graph_end(mlar_runtime *runtime, void *stream, int keep, mlar_graph *graph,
                            mlar_diag *diag) {
     *graph = (mlar_graph){.updating = -1};
     mlar_status status = mlar_runtime_status(runtime, runtime->capture_end(stream, &graph->graph),
@@ -40,17 +40,17 @@ mlar_status mlar_graph_end(const mlar_runtime *runtime, void *stream, int keep, 
     return status;
 }
 
-mlar_status mlar_graph_launch(const mlar_runtime *runtime, const mlar_graph *graph, void *stream) {
+mlar_status mlar_graph_launch(mlar_runtime *runtime, const mlar_graph *graph, void *stream) {
     return mlar_runtime_status(runtime, runtime->graph_launch(graph->exec, stream), "hipGraphLaunch", NULL);
 }
 
-mlar_status mlar_graph_nodes(const mlar_runtime *runtime, const mlar_graph *graph, void **nodes,
-                             size_t count) {
+mlar_status mlar_graph_nodes(mlar_runtime *runtime, const mlar_graph *graph, void **nodes,
+                             size_t count, mlar_diag *diag) {
     return mlar_runtime_status(runtime, runtime->graph_nodes(graph->graph, nodes, &count), "hipGraphGetNodes",
-                               NULL);
+                               diag);
 }
 
-mlar_status mlar_graph_set_node(const mlar_runtime *runtime, const mlar_graph *graph, void *node,
+mlar_status mlar_graph_set_node(mlar_runtime *runtime, const mlar_graph *graph, void *node,
                                 const mlar_kernel_call *call, void **arguments) {
     mlar_hip_node_params hip = {.block = {call->block, 1, 1},
                                 .function = call->function,
@@ -68,7 +68,7 @@ mlar_status mlar_graph_set_node(const mlar_runtime *runtime, const mlar_graph *g
                                "hipGraphExecKernelNodeSetParams", NULL);
 }
 
-mlar_status mlar_graph_destroy(const mlar_runtime *runtime, mlar_graph *graph) {
+mlar_status mlar_graph_destroy(mlar_runtime *runtime, mlar_graph *graph) {
     int error = MLAR_GPU_SUCCESS, graph_error = MLAR_GPU_SUCCESS;
     if (graph->exec != NULL) error = runtime->graph_exec_destroy(graph->exec);
     if (graph->graph != NULL) graph_error = runtime->graph_destroy(graph->graph);

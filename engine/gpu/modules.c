@@ -24,7 +24,7 @@ static void *module_of(const mlar_modules *modules, const char *unit) {
     return NULL;
 }
 
-static mlar_status resolve(mlar_modules *modules, const mlar_runtime *runtime, const mlar_gpu_launch *kernel,
+static mlar_status resolve(mlar_modules *modules, mlar_runtime *runtime, const mlar_gpu_launch *kernel,
                            mlar_diag *diag) {
     void *module = module_of(modules, kernel->unit), *function = NULL;
     if (module == NULL || modules->function_count == MLAR_FUNCTIONS_MAX)
@@ -41,7 +41,7 @@ static mlar_status resolve(mlar_modules *modules, const mlar_runtime *runtime, c
     return MLAR_OK;
 }
 
-static mlar_status load_images(mlar_modules *modules, const mlar_runtime *runtime, mlar_diag *diag) {
+static mlar_status load_images(mlar_modules *modules, mlar_runtime *runtime, mlar_diag *diag) {
     for (const mlar_gpu_image *image = mlar_gpu_images; image->unit != NULL; image++) {
         if (!serves(image->target, modules->arch) || modules->module_count == MLAR_MODULES_MAX) continue;
         void *handle = NULL;
@@ -55,7 +55,7 @@ static mlar_status load_images(mlar_modules *modules, const mlar_runtime *runtim
                      "device.arch: this build carries no kernels for %s", modules->arch);
 }
 
-mlar_status mlar_modules_load(mlar_modules *modules, const mlar_runtime *runtime, const char *arch,
+mlar_status mlar_modules_load(mlar_modules *modules, mlar_runtime *runtime, const char *arch,
                               mlar_diag *diag) {
     memset(modules, 0, sizeof *modules);
     snprintf(modules->arch, sizeof modules->arch, "%s", arch);
@@ -63,14 +63,18 @@ mlar_status mlar_modules_load(mlar_modules *modules, const mlar_runtime *runtime
     mlar_gpu_launch kernel;
     for (int32_t i = 0; status == MLAR_OK && mlar_gpu_kernel_at(arch, i, &kernel); i++)
         status = resolve(modules, runtime, &kernel, diag);
-    if (status != MLAR_OK) mlar_modules_unload(modules, runtime);
+    if (status != MLAR_OK) (void)mlar_modules_unload(modules, runtime);
     return status;
 }
 
-void mlar_modules_unload(mlar_modules *modules, const mlar_runtime *runtime) {
-    for (int32_t i = 0; i < modules->module_count; i++)
-        (void)runtime->module_unload(modules->module[i].handle);
+mlar_status mlar_modules_unload(mlar_modules *modules, mlar_runtime *runtime) {
+    int error = MLAR_GPU_SUCCESS;
+    for (int32_t i = 0; i < modules->module_count; i++) {
+        int now = runtime->module_unload(modules->module[i].handle);
+        if (error == MLAR_GPU_SUCCESS) error = now;
+    }
     modules->module_count = modules->function_count = 0;
+    return mlar_runtime_status(runtime, error, "hipModuleUnload", NULL);
 }
 
 mlar_status mlar_modules_call(const mlar_modules *modules, int32_t stage, const mlar_stage_args *args,

@@ -31,9 +31,10 @@ typedef struct mlar_kernel_call {
 
 /* Loads every image for `arch` and resolves every kernel in it: nothing is looked up later.
  * MLAR_ERROR_UNSUPPORTED: this build carries none; MLAR_ERROR_DEVICE. */
-mlar_status mlar_modules_load(mlar_modules *modules, const mlar_runtime *runtime, const char *arch,
+mlar_status mlar_modules_load(mlar_modules *modules, mlar_runtime *runtime, const char *arch,
                               mlar_diag *diag);
-void mlar_modules_unload(mlar_modules *modules, const mlar_runtime *runtime);
+/* All of them, whatever the runtime says; its first error is returned. */
+mlar_status mlar_modules_unload(mlar_modules *modules, mlar_runtime *runtime);
 
 /* MLAR_ERROR_UNSUPPORTED if no kernel serves the stage. `layer` is the host's copy of what args refer to. */
 mlar_status mlar_modules_call(const mlar_modules *modules, int32_t stage, const mlar_stage_args *args,

@@ -11,10 +11,11 @@
 #include "engine/arena_api.h"
 #include "engine/gpu/device.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 static mlar_status fill_pool(mlar_device *device, void *pool, uint64_t bytes, void **base, mlar_diag *diag) {
-    const mlar_runtime *runtime = &device->runtime;
+    mlar_runtime *runtime = &device->runtime;
     uint64_t keep_all = UINT64_MAX;
     int error = runtime->pool_set(pool, MLAR_GPU_POOL_RELEASE_THRESHOLD, &keep_all);
     if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipMemPoolSetAttribute", diag);
@@ -33,43 +34,62 @@ static mlar_status make_pool(mlar_device *device, uint64_t bytes, void **pool, m
                                            .location_id = device->ordinal,
                                            .max_bytes = (bytes + granule - 1) / granule * granule};
     int error = device->runtime.pool_create(pool, &properties);
-    if (error != MLAR_GPU_SUCCESS) { /* runtimes that know no limit want zeros there */
+    if (error == MLAR_GPU_ERROR_INVALID_VALUE) { /* runtimes that know no limit want zeros there */
         properties.max_bytes = 0;
         error = device->runtime.pool_create(pool, &properties);
     }
     return mlar_runtime_status(&device->runtime, error, "hipMemPoolCreate", diag);
 }
 
-/* The arena's source: context is the device; the pool itself is kept beside the arena. */
+/* The arena's source. Its context is the arena's own body, which remembers the pool. */
 static mlar_status pool_allocate(void *context, uint64_t bytes, uint64_t align, void **base,
                                  mlar_diag *diag) {
     mlar_arena_body *body = context;
+    mlar_device *device = body->device;
     (void)align; /* a pool's allocations start at multiples of 256 at least; the engine checks */
-    mlar_device_scope scope = mlar_device_enter(body->device);
-    void *pool = NULL;
-    mlar_status status = make_pool(body->device, bytes, &pool, diag);
-    if (status == MLAR_OK) {
-        status = fill_pool(body->device, pool, bytes, base, diag);
-        if (status != MLAR_OK)
-            (void)body->device->runtime.pool_destroy(pool);
-        else
-            body->pool = pool;
-    }
-    mlar_device_leave(body->device, &scope);
+    mlar_status status = make_pool(device, bytes, &body->pool, diag);
+    if (status != MLAR_OK) return status;
+    status = fill_pool(device, body->pool, bytes, base, diag);
+    if (status != MLAR_OK)
+        (void)device->runtime.pool_destroy(body->pool);
+    else
+        atomic_fetch_add(&device->users, 1);
     return status;
 }
 
-static void pool_release(void *context, void *base, uint64_t bytes) {
-    (void)bytes;
-    mlar_arena_body *body = context;
-    const mlar_runtime *runtime = &body->device->runtime;
-    mlar_device_scope scope = mlar_device_enter(body->device);
-    (void)runtime->pool_free(base, NULL);
-    (void)runtime->stream_synchronize(NULL);
-    (void)runtime->pool_destroy(body->pool);
-    mlar_device_leave(body->device, &scope);
-    body->pool = NULL;
+static mlar_status empty_pool(mlar_arena_body *body, void *base, mlar_diag *diag) {
+    mlar_runtime *runtime = &body->device->runtime;
+    if (!body->pool_emptied) {
+        int error = runtime->pool_free(base, NULL);
+        if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipFreeAsync", diag);
+        body->pool_emptied = 1;
+    }
+    int error = runtime->stream_synchronize(NULL);
+    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipStreamSynchronize", diag);
+    return mlar_runtime_status(runtime, runtime->pool_destroy(body->pool), "hipMemPoolDestroy", diag);
 }
+
+static mlar_status pool_release(void *context, void *base, uint64_t bytes, mlar_diag *diag) {
+    mlar_arena_body *body = context;
+    mlar_device *device = body->device;
+    (void)bytes;
+    mlar_status status = mlar_device_idle(device, NULL, diag);
+    mlar_device_scope scope;
+    if (status == MLAR_OK) status = mlar_device_enter(device, &scope, diag);
+    if (status == MLAR_OK) {
+        status = empty_pool(body, base, diag);
+        /* Not reported: what was given back cannot be given back again. */
+        (void)mlar_device_leave(device, &scope, status, NULL);
+    }
+    /* A lost device took its memory with it. */
+    if (status != MLAR_OK && device->runtime.lost == 0) return status;
+    body->pool = NULL;
+    atomic_fetch_sub(&device->users, 1);
+    return MLAR_OK;
+}
+
+static const mlar_arena_source pool_source = {
+    .name = "pool", .allocate = pool_allocate, .release = pool_release, .host_visible = false};
 
 mlar_status mlar_arena_from_pool(mlar_arena *arena, mlar_device *device, uint64_t bytes, mlar_diag *diag) {
     if (arena == NULL || device == NULL)
@@ -78,25 +98,31 @@ mlar_status mlar_arena_from_pool(mlar_arena *arena, mlar_device *device, uint64_
     if (!device->has_pools)
         return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device", 0, 0,
                          "device: no memory pools here; give the engine memory of your own");
-    if (mlar_device_capturing(device, NULL))
-        return mlar_fail(diag, MLAR_ERROR_CAPTURING, "device", 0, 0, "device: a stream is being captured");
+    mlar_status status = mlar_device_idle(device, NULL, diag);
+    mlar_device_scope scope;
+    if (status == MLAR_OK) status = mlar_device_enter(device, &scope, diag);
+    if (status != MLAR_OK) return status;
     mlar_arena_body *body = mlar_arena_body_of(arena);
     body->device = device;
-    mlar_arena_source source = {.name = "pool",
-                                .allocate = pool_allocate,
-                                .release = pool_release,
-                                .context = body,
-                                .host_visible = false};
-    return mlar_arena_open(&body->core, &source, bytes, 1, diag);
+    mlar_arena_source source = pool_source;
+    source.context = body;
+    status = mlar_arena_open(&body->core, &source, bytes, 1, diag);
+    int opened = status == MLAR_OK;
+    status = mlar_device_leave(device, &scope, status, diag);
+    if (opened && status != MLAR_OK) (void)mlar_arena_release(arena, NULL);
+    return status;
 }
 
-void mlar_pool_attributes(const mlar_arena_core *core, mlar_device *device, mlar_backend_stats *stats) {
+mlar_status mlar_pool_attributes(const mlar_arena_core *core, mlar_device *device, mlar_backend_stats *stats) {
     const mlar_arena_body *body = (const mlar_arena_body *)(const void *)core;
-    if (core->source.allocate != pool_allocate) return;
+    if (core->source.allocate != pool_allocate) return MLAR_OK;
     uint64_t *const fields[] = {&stats->pool_reserved_bytes, &stats->pool_used_bytes,
                                 &stats->pool_used_high_bytes};
     static const int attributes[] = {MLAR_GPU_POOL_RESERVED, MLAR_GPU_POOL_USED, MLAR_GPU_POOL_USED_HIGH};
-    for (int i = 0; i < 3; i++)
-        if (device->runtime.pool_get(body->pool, attributes[i], fields[i]) != MLAR_GPU_SUCCESS)
-            *fields[i] = 0;
+    for (int i = 0; i < 3; i++) {
+        int error = device->runtime.pool_get(body->pool, attributes[i], fields[i]);
+        if (error != MLAR_GPU_SUCCESS)
+            return mlar_runtime_status(&device->runtime, error, "hipMemPoolGetAttribute", NULL);
+    }
+    return MLAR_OK;
 }

@@ -7,7 +7,7 @@
 #include "arena/arena.h"
 #include "engine/backend.h"
 
-/* Reads the pool's attributes if the arena came from one; else leaves zeros. */
-void mlar_pool_attributes(const mlar_arena_core *core, mlar_device *device, mlar_backend_stats *stats);
+/* Reads the pool's attributes if the arena came from one; else leaves zeros. The device must be current. */
+mlar_status mlar_pool_attributes(const mlar_arena_core *core, mlar_device *device, mlar_backend_stats *stats);
 
 #endif

@@ -12,6 +12,7 @@
 #include "arena/fail.h"
 
 #include <dlfcn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,9 +20,9 @@ static const char *const hip_libraries[] = {"libamdhip64.so.7", "libamdhip64.so.
                                             "libamdhip64.so", NULL};
 static const char *const cuda_libraries[] = {"libcuda.so.1", "libcuda.so", NULL};
 
-/* Illegal address, launch failure, assertion, hardware errors, destroyed context: the context does not
- * recover. */
-static const int32_t hip_lost[] = {4, 214, 700, 709, 710, 719, 0};
+/* Illegal address, launch failure, assertion, hardware errors: the context does not recover. 709, a destroyed
+ * context, is not among HIP's: it is what HIP says of a stream that it does not know. */
+static const int32_t hip_lost[] = {4, 214, 700, 710, 719, 0};
 static const int32_t cuda_lost[] = {4, 214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 0};
 
 static const mlar_vendor vendors[] = {{.name = "hip",
@@ -83,6 +84,13 @@ static mlar_status resolve_all(mlar_runtime *runtime, mlar_diag *diag) {
                      runtime->found, missing);
 }
 
+mlar_status mlar_runtime_no_device(const mlar_runtime *runtime, int error, const char *what, mlar_diag *diag) {
+    (void)mlar_fail(diag, MLAR_ERROR_NO_DEVICE, what, error, 0, "%s (%s) found no device: %s (%d)",
+                    runtime->vendor->name, runtime->found, mlar_runtime_error_name(runtime, error), error);
+    if (diag != NULL && diag->struct_size == sizeof *diag) diag->device_error = error;
+    return MLAR_ERROR_NO_DEVICE;
+}
+
 mlar_status mlar_runtime_open(int32_t device_kind, void *library, mlar_runtime *runtime, mlar_diag *diag) {
     const mlar_vendor *vendor = NULL;
     for (size_t i = 0; i < sizeof vendors / sizeof *vendors; i++)
@@ -104,8 +112,7 @@ mlar_status mlar_runtime_open(int32_t device_kind, void *library, mlar_runtime *
     if (error == MLAR_GPU_SUCCESS && runtime->get_runtime_version != NULL)
         error = runtime->get_runtime_version(&runtime->version);
     if (error != MLAR_GPU_SUCCESS)
-        return mlar_fail(diag, MLAR_ERROR_NO_DEVICE, "init", error, 0, "%s (%s) found no device: %s",
-                         vendor->name, runtime->found, mlar_runtime_error_name(runtime, error));
+        return mlar_runtime_no_device(runtime, error, "init", diag);
     return MLAR_OK;
 }
 
@@ -117,7 +124,7 @@ const char *mlar_runtime_error_name(const mlar_runtime *runtime, int error) {
     return name != NULL ? name : "unknown error";
 }
 
-mlar_status mlar_runtime_status(const mlar_runtime *runtime, int error, const char *what, mlar_diag *diag) {
+mlar_status mlar_runtime_status(mlar_runtime *runtime, int error, const char *what, mlar_diag *diag) {
     if (error == MLAR_GPU_SUCCESS) return MLAR_OK;
     mlar_status status = MLAR_ERROR_DEVICE;
     if (error >= MLAR_GPU_ERROR_CAPTURE_FIRST && error <= MLAR_GPU_ERROR_CAPTURE_LAST)
@@ -125,6 +132,7 @@ mlar_status mlar_runtime_status(const mlar_runtime *runtime, int error, const ch
     if (error == MLAR_GPU_ERROR_OUT_OF_MEMORY) status = MLAR_ERROR_OUT_OF_MEMORY;
     for (const int32_t *lost = runtime->vendor->lost; *lost != 0; lost++)
         if (*lost == error) status = MLAR_ERROR_DEVICE_LOST;
+    if (status == MLAR_ERROR_DEVICE_LOST) atomic_store(&runtime->lost, error);
     (void)mlar_fail(diag, status, what, 0, 0, "%s: %s (%d)", what, mlar_runtime_error_name(runtime, error),
                     error);
     if (diag != NULL && diag->struct_size == sizeof *diag) diag->device_error = error;

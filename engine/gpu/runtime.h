@@ -16,6 +16,7 @@
 /* Constants of both runtimes (checked against Debian's HIP header in tests/test_hip_abi.c). */
 enum {
     MLAR_GPU_SUCCESS = 0,
+    MLAR_GPU_ERROR_INVALID_VALUE = 1,
     MLAR_GPU_ERROR_OUT_OF_MEMORY = 2,
     MLAR_GPU_ERROR_NO_DEVICE = 100,
     MLAR_GPU_ERROR_INVALID_DEVICE = 101,
@@ -30,7 +31,11 @@ enum {
     MLAR_GPU_POINTER_MEMORY_TYPE = 2,
     MLAR_GPU_POINTER_DEVICE = 9,
     MLAR_GPU_POINTER_RANGE_START = 11,
-    MLAR_GPU_POINTER_RANGE_BYTES = 12
+    MLAR_GPU_POINTER_RANGE_BYTES = 12,
+    MLAR_GPU_MEMORY_HOST = 1, /* memory type; HIP before 6.0 counted from 0 */
+    MLAR_HIP5_MEMORY_HOST = 0,
+    MLAR_CUDA_CAPABILITY_MAJOR = 75, /* device attributes that only CUDA has */
+    MLAR_CUDA_CAPABILITY_MINOR = 76
 };
 
 /* hipMemPoolProps / CUmemPoolProps: 88 bytes in both. */
@@ -86,17 +91,22 @@ typedef struct mlar_runtime {
     int (*cuda_error_name)(int error, const char **name);
     int32_t version; /* hipRuntimeGetVersion, cuDriverGetVersion */
     int32_t driver_version;
-    char found[96]; /* the library's name, and how it was found */
+    _Atomic int32_t lost; /* the error after which the device was gone, 0 while it lives; engines share it */
+    char found[96];       /* the library's name, and how it was found */
 } mlar_runtime;
 
 /* Fills the table. MLAR_ERROR_NO_DEVICE: no library (diag.message says which names were tried), or one that
  * lacks a required function (diag.field names it). */
 mlar_status mlar_runtime_open(int32_t device_kind, void *library, mlar_runtime *runtime, mlar_diag *diag);
 
+/* Why there is no device to open: returns MLAR_ERROR_NO_DEVICE, diag as below. */
+mlar_status mlar_runtime_no_device(const mlar_runtime *runtime, int error, const char *what, mlar_diag *diag);
+
 /* "hipErrorOutOfMemory"; never NULL. */
 const char *mlar_runtime_error_name(const mlar_runtime *runtime, int error);
 
-/* A runtime's error as a status; diag gets the function, the code and its name. */
-mlar_status mlar_runtime_status(const mlar_runtime *runtime, int error, const char *what, mlar_diag *diag);
+/* A runtime's error as a status; diag gets the function, the code and its name. One that means the end of the
+ * device is kept in runtime->lost. */
+mlar_status mlar_runtime_status(mlar_runtime *runtime, int error, const char *what, mlar_diag *diag);
 
 #endif

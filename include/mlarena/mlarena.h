@@ -113,7 +113,7 @@ enum {
     MLAR_UPDATE_NODE_PARAMS = 1 /* kernel-node parameters; only while no replay is in flight */
 };
 
-/* The part of a device that sizes depend on. Given, taken from a preset, or read with mlar_device_profile_of;
+/* The part of a device that sizes depend on. Given, taken from a preset, or read with mlar_device_info_of;
  * init refuses a device that does not match. 64 bytes. */
 typedef struct mlar_device_profile {
     char arch[24];         /* "cpu", "gfx942", "gfx950", "sm_90", ... */

@@ -48,7 +48,7 @@ static bool tiles_permitted(void) {
 
 static uint32_t detect(void) {
     enum {
-        LEAF1_ECX = (1 << 12) | (1 << 27) | (1 << 28), /* FMA, OSXSAVE, AVX */
+        LEAF1_ECX = (1 << 12) | (1 << 27) | (1 << 28) | (1 << 29), /* FMA, OSXSAVE, AVX, F16C */
         LEAF7_EBX_AVX2 = 1 << 5,
         LEAF7_EDX_AMX = (1 << 22) | (1 << 24), /* AMX-BF16, AMX-TILE */
         LEAF7_1_EAX_BF16 = 1 << 5,

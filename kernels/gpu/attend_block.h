@@ -16,6 +16,8 @@
  *     O = O * moved + weights * V, own columns                   registers
  *
  * Q (own columns) and O (own columns) stay in registers; heads beyond the group are computed as zeros and not written.
+ * A group of at most 16 heads has weights of two bf16 each, which costs little there: with few heads the rounding errors of
+ * one bf16 do not average out, and SPEC's bound of relative L2 leaves little room.
  * Masked tokens are zeros in LDS and have weight 0 whatever their score. Sums have a fixed order, so results do too.
  * Key columns beyond d_qk are zeros. This file knows no target: mma.h and attend_sizes.h do. */
 #ifndef MLAR_KERNELS_GPU_ATTEND_BLOCK_H
@@ -59,6 +61,7 @@ template <int HEADS, int UNITS> struct mlar_block_sizes {
         KEY_STRIDE = UNITS * MLAR_UNIT_COLUMNS + 8,       /* 16 bytes off a multiple of the banks */
         SCORE_STRIDE = TOKENS + MLAR_SCORE_PAD,
         WEIGHT_STRIDE = TOKENS + 8,
+        WEIGHT_PARTS = HEADS == 16 ? 2 : 1, /* bf16 values that make a weight */
         LANES_PER_HEAD = MLAR_BLOCK_THREADS / HEADS,      /* of the softmax */
         TOKENS_PER_LANE = TOKENS / LANES_PER_HEAD,
         TOKENS_AT_ONCE = TOKENS_PER_LANE < 4 ? TOKENS_PER_LANE : 4, /* neighbours, so that a lane reads up to 16 bytes */
@@ -77,7 +80,7 @@ template <int HEADS, int UNITS> struct mlar_block_shared {
     typedef mlar_block_sizes<HEADS, UNITS> size;
     alignas(16) uint16_t keys[size::TOKENS * size::KEY_STRIDE];
     alignas(16) float scores[size::WAVES * HEADS * size::SCORE_STRIDE];
-    alignas(16) uint16_t weights[HEADS * size::WEIGHT_STRIDE];
+    alignas(16) uint16_t weights[size::WEIGHT_PARTS * HEADS * size::WEIGHT_STRIDE];
     float moved[HEADS];
     float factor[HEADS];
     float query_factor; /* what queries are multiplied with, and ... */
@@ -94,12 +97,19 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
 
     const mlar_stage_args *args;
     shared_type *shared;
-    int32_t wave, lane;
+    int32_t thread, wave, lane;
 
     mlar_frag_q q[size::STRIPS][size::OWN];
     mlar_acc out[size::STRIPS][size::OWN][2];
     float m, l; /* of this thread's head; l over this thread's tokens only */
     mlar_chunk ahead[AHEAD ? (int)size::STEPS : 1];
+
+    /* Anew in each round, so that what follows from it is not kept in registers from round to round. */
+    MLAR_MEMBER void look_around() {
+        thread = mlar_here(mlar_thread()) & (MLAR_BLOCK_THREADS - 1);
+        lane = thread % MLAR_WAVE;
+        wave = mlar_uniform(thread / MLAR_WAVE);
+    }
 
     /* Units that hold columns of K, of V; waves that own such a unit. */
     MLAR_MEMBER int32_t key_units() const { return (args->shape.d_qk + MLAR_UNIT_COLUMNS - 1) / MLAR_UNIT_COLUMNS; }
@@ -126,7 +136,8 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
                                        : own(size::OWN_BASE) * MLAR_UNIT_COLUMNS + lane % size::EXTRA_LANES * MLAR_CHUNK;
     }
     MLAR_MEMBER bool chunk_exists(int32_t step) const {
-        return chunk_token(step) < size::TOKENS && chunk_column(step) < UNITS * MLAR_UNIT_COLUMNS;
+        return step < size::BASE_STEPS ||
+               (chunk_token(step) < size::TOKENS && chunk_column(step) < UNITS * MLAR_UNIT_COLUMNS);
     }
     MLAR_MEMBER const uint8_t *chunk_record(int32_t n, int32_t step) const {
         return chunk_exists(step) ? (const uint8_t *)shared->tiles.record[n % MLAR_TOKEN_RING][chunk_token(step)] : 0;
@@ -278,12 +289,12 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
 
     /* Token number `i` of this thread's; in groups of TOKENS_AT_ONCE neighbours. */
     MLAR_MEMBER int32_t softmax_token(int32_t i) const {
-        const int32_t group = i / size::TOKENS_AT_ONCE, part = mlar_thread() % size::LANES_PER_HEAD;
+        const int32_t group = i / size::TOKENS_AT_ONCE, part = thread % size::LANES_PER_HEAD;
         return (group * size::LANES_PER_HEAD + part) * size::TOKENS_AT_ONCE + i % size::TOKENS_AT_ONCE;
     }
 
     MLAR_MEMBER void softmax(int32_t n) {
-        const int32_t head = mlar_thread() / size::LANES_PER_HEAD;
+        const int32_t head = thread / size::LANES_PER_HEAD;
         const uint32_t *valid = shared->tiles.valid[n % MLAR_TOKEN_RING];
         const int32_t used = waves_used();
         const float score_scale = shared->score_scale;
@@ -307,15 +318,20 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
             l += p;
             score[i] = p;
         }
-        uint16_t *to = shared->weights + head * size::WEIGHT_STRIDE;
-        if (size::TOKENS_AT_ONCE == 1) {
-            MLAR_UNROLL for (int32_t i = 0; i < size::TOKENS_PER_LANE; ++i)
-                to[softmax_token(i)] = mlar_bf16_from_f32(score[i]);
-        } else {
-            MLAR_UNROLL for (int32_t i = 0; i + 1 < size::TOKENS_PER_LANE; i += 2)
-                *(uint32_t *)(to + softmax_token(i)) = mlar_bf16x2(score[i], score[i + 1]);
+        MLAR_UNROLL for (int32_t part = 0; part < size::WEIGHT_PARTS; ++part) {
+            uint16_t *to = shared->weights + (part * HEADS + head) * size::WEIGHT_STRIDE;
+            MLAR_UNROLL for (int32_t i = 0; i < size::TOKENS_PER_LANE; i += 2) {
+                float *second = &score[(i + 1) % size::TOKENS_PER_LANE];
+                const uint32_t pair = mlar_bf16x2(score[i], size::TOKENS_PER_LANE == 1 ? 0.0f : *second);
+                if (size::TOKENS_AT_ONCE == 1)
+                    to[softmax_token(i)] = (uint16_t)pair;
+                else
+                    *(uint32_t *)(to + softmax_token(i)) = pair;
+                score[i] -= mlar_f32_from_bits(pair << 16);
+                *second -= mlar_f32_from_bits(pair & 0xffff0000u);
+            }
         }
-        if (mlar_thread() % size::LANES_PER_HEAD == 0) shared->moved[head] = moved;
+        if (thread % size::LANES_PER_HEAD == 0) shared->moved[head] = moved;
     }
 
     /* ---- output ---- */
@@ -338,14 +354,17 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     MLAR_MEMBER void add_values() {
         rescale_out();
         MLAR_NO_UNROLL for (int32_t token = 0; token < size::TOKENS; token += MLAR_STEP) {
-            mlar_frag_p p[size::STRIPS];
-            MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s)
-                mlar_load_p(p[s], shared->weights + 16 * s * size::WEIGHT_STRIDE + token, size::WEIGHT_STRIDE, lane);
+            mlar_frag_p p[size::WEIGHT_PARTS][size::STRIPS];
+            MLAR_UNROLL for (int32_t part = 0; part < size::WEIGHT_PARTS; ++part)
+                MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s)
+                    mlar_load_p(p[part][s], shared->weights + (part * HEADS + 16 * s) * size::WEIGHT_STRIDE + token,
+                                size::WEIGHT_STRIDE, lane);
             MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u)
                 if (own(u) < value_units()) {
                     mlar_frag_v v;
                     mlar_load_v(v, shared->keys + token * size::KEY_STRIDE + own(u) * MLAR_UNIT_COLUMNS, size::KEY_STRIDE, lane);
-                    MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s) mlar_mma_out(out[s][u], p[s], v);
+                    MLAR_UNROLL for (int32_t part = 0; part < size::WEIGHT_PARTS; ++part)
+                        MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s) mlar_mma_out(out[s][u], p[part][s], v);
                 }
         }
     }
@@ -376,11 +395,11 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     }
 
     MLAR_MEMBER void end_part(int32_t row, int32_t slot) {
-        const int32_t head = mlar_thread() / size::LANES_PER_HEAD;
+        const int32_t head = thread / size::LANES_PER_HEAD;
         const float sum = mlar_lanes_sum(l, size::LANES_PER_HEAD);
         const mlar_layer_params *layer = &shared->layer;
         const int32_t to = shared->head_begin + head;
-        if (mlar_thread() % size::LANES_PER_HEAD == 0 && to < shared->head_end)
+        if (thread % size::LANES_PER_HEAD == 0 && to < shared->head_end)
             shared->factor[head] = mlar_part_finish(args, layer, row, slot, to, m, sum);
         mlar_block_sync();
         if (slot >= 0)
@@ -399,12 +418,11 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
         mlar_tiles<size::TOKENS> *tiles = &shared->tiles;
         mlar_pending<size::TOKENS> pending = {};
         int32_t invalid = 0;
-        if (mlar_thread() == 0) shared->head_begin = begin, shared->head_end = end;
+        if (thread == 0) shared->head_begin = begin, shared->head_end = end;
         if (wave == 0) mlar_tiles_begin(args, &shared->layer, tiles, worker);
         MLAR_NO_UNROLL for (int32_t n = -3;; ++n) {
             const mlar_tile_desc *desc = &tiles->desc[n & (MLAR_DESC_RING - 1)];
-            lane = mlar_here(mlar_lane());
-            wave = mlar_uniform(mlar_here(mlar_wave()));
+            look_around();
             const int32_t flags = n < 0 ? 0 : mlar_uniform(desc->flags);
             if (flags & MLAR_TILE_END) break;
             if (flags & MLAR_TILE_FIRST) begin_part(mlar_uniform(desc->row));
@@ -431,10 +449,9 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     MLAR_MEMBER void prepare(const mlar_stage_args *from, shared_type *lds) {
         args = from;
         shared = lds;
-        wave = mlar_wave();
-        lane = mlar_lane();
+        look_around();
         mlar_layer_to_lds(from, &lds->layer, MLAR_BLOCK_THREADS);
-        if (mlar_thread() == 0) {
+        if (thread == 0) {
             const int32_t shift = mlar_query_shift(lds->layer.scale);
             lds->query_factor = mlar_power_of_two(-shift);
             lds->score_scale = lds->layer.scale * mlar_power_of_two(shift);

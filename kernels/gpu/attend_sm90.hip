@@ -23,36 +23,47 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
     b.layer = &control->layer;
     b.control = control;
     b.base = sm90_address(sm90_shared);
+    b.raw = b.base + (heads_per_group > SM90_NARROW_HEADS ? SM90_AT_WIDE_RAW : SM90_AT_NARROW_RAW);
+    b.slots = heads_per_group > SM90_NARROW_HEADS ? SM90_WIDE_SLOTS : SM90_NARROW_SLOTS;
 
     if (thread < (int32_t)(sizeof(mlar_layer_params) / 8))
         ((uint64_t *)&control->layer)[thread] = ((const uint64_t *)mlar_layer_of(args))[thread];
     if (thread == SM90_CONSUMERS) control->share = sm90_share_of(args);
     if (thread == SM90_GROUP) {
+        MLAR_UNROLL for (int32_t slot = 0; slot < SM90_NARROW_SLOTS; ++slot) {
+            sm90_barrier_init(sm90_address(&control->raw_full[slot]), 33);
+            sm90_barrier_init(sm90_address(&control->raw_empty[slot]), 1);
+        }
         MLAR_UNROLL for (int32_t stage = 0; stage < 2; ++stage) {
             sm90_barrier_init(sm90_address(&control->full[stage]), 8);
             sm90_barrier_init(sm90_address(&control->empty[stage][0]), 8);
             sm90_barrier_init(sm90_address(&control->empty[stage][1]), 8);
             sm90_barrier_init(sm90_address(&control->probs[stage]), 4);
         }
+        sm90_barrier_init(sm90_address(&control->begun), SM90_COPIERS);
         sm90_barrier_init_done();
     }
     mlar_block_sync();
 
     if (group >= 2) {
-        SM90_REGISTERS_LESS(72);
-        sm90_fetch(&b);
+        SM90_REGISTERS_LESS(64);
+        const int32_t warp = mlar_wave() - SM90_CONSUMERS / 32;
+        if (warp < SM90_COPIERS)
+            sm90_copy(&b, warp);
+        else
+            sm90_convert_octets(&b, warp - SM90_COPIERS);
         if (control->layer.tail_zero) sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_THREADS - SM90_CONSUMERS);
     } else if (heads_per_group <= SM90_NARROW_HEADS) {
-        SM90_REGISTERS_MORE(184);
+        SM90_REGISTERS_MORE(192);
         if (heads_per_group <= 16)
             sm90_narrow<1>(&b);
         else
             sm90_narrow<2>(&b);
     } else if (group == 0) {
-        SM90_REGISTERS_MORE(208);
+        SM90_REGISTERS_MORE(216);
         sm90_wide_left(&b);
     } else {
-        SM90_REGISTERS_MORE(160);
+        SM90_REGISTERS_MORE(168);
         sm90_wide_right(&b);
     }
 }

@@ -95,7 +95,7 @@ MLAR_DEVICE int32_t mlar_here(int32_t value) {
     return value;
 }
 
-/* A value that every lane of the wave holds, into a scalar register. */
+/* A value that every lane of the wave holds: into a scalar register, where there are such. */
 MLAR_DEVICE int32_t mlar_uniform(int32_t value) { return __builtin_amdgcn_readfirstlane(value); }
 
 MLAR_DEVICE uint64_t mlar_ballot(int32_t predicate) {
@@ -152,7 +152,7 @@ MLAR_DEVICE int32_t mlar_here(int32_t value) {
     asm volatile("" : "+r"(value));
     return value;
 }
-MLAR_DEVICE int32_t mlar_uniform(int32_t value) { return __shfl_sync(0xffffffffu, value, 0); }
+MLAR_DEVICE int32_t mlar_uniform(int32_t value) { return value; }
 MLAR_DEVICE uint64_t mlar_ballot(int32_t predicate) { return __ballot_sync(0xffffffffu, predicate); }
 MLAR_DEVICE int32_t mlar_popcount(uint64_t bits) { return __popcll(bits); }
 MLAR_DEVICE uint32_t mlar_lane_get_u32(uint32_t value, int32_t from) {
@@ -188,7 +188,11 @@ MLAR_DEVICE int32_t mlar_lane_get_i32(int32_t value, int32_t from) {
     return (int32_t)mlar_lane_get_u32((uint32_t)value, from);
 }
 MLAR_DEVICE float mlar_lane_xor(float value, int32_t mask) {
+#if defined(__HIP__)
     return mlar_f32_from_bits(mlar_lane_get_u32(mlar_f32_bits(value), mlar_lane() ^ mask));
+#else
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+#endif
 }
 
 /* Over `lanes` neighbours (a power of two), the same result in each, combined in the same order always. */

@@ -118,16 +118,20 @@ MLAR_DEVICE int32_t mlar_tile_row(int32_t lane, int32_t i) { return 4 * (lane / 
 typedef __bf16 mlar_mfma_operand8 __attribute__((ext_vector_type(8)));
 #endif
 
+/* 16 deep: two words of each operand. */
+MLAR_DEVICE mlar_acc mlar_mfma16(uint32_t a0, uint32_t a1, uint32_t b0, uint32_t b1, mlar_acc c) {
+    const mlar_u32x2 a = {a0, a1}, b = {b0, b1};
+    return __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(__builtin_bit_cast(mlar_mfma_operand, a),
+                                                     __builtin_bit_cast(mlar_mfma_operand, b), c, 0, 0, 0);
+}
+
 /* 32 deep; the words of both operands stand in the same order of the reduction index. */
 MLAR_DEVICE mlar_acc mlar_mfma32(mlar_u32x4 a, mlar_u32x4 b, mlar_acc c) {
 #if defined(__gfx950__)
     return __builtin_amdgcn_mfma_f32_16x16x32_bf16(__builtin_bit_cast(mlar_mfma_operand8, a),
                                                    __builtin_bit_cast(mlar_mfma_operand8, b), c, 0, 0, 0);
 #else
-    c = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(__builtin_bit_cast(mlar_mfma_operand, a.xy),
-                                                  __builtin_bit_cast(mlar_mfma_operand, b.xy), c, 0, 0, 0);
-    return __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(__builtin_bit_cast(mlar_mfma_operand, a.zw),
-                                                     __builtin_bit_cast(mlar_mfma_operand, b.zw), c, 0, 0, 0);
+    return mlar_mfma16(a[2], a[3], b[2], b[3], mlar_mfma16(a[0], a[1], b[0], b[1], c));
 #endif
 }
 
@@ -154,9 +158,7 @@ MLAR_DEVICE void mlar_mma_out(mlar_acc tile[2], const mlar_frag_p &p, const mlar
         mlar_u32x4 b = {v.tile[i][0], v.tile[i][1], v.tile[i][2], v.tile[i][3]};
         tile[i] = mlar_mfma32(a, b, tile[i]);
 #else
-        mlar_u32x2 a = {p.word[0], p.word[1]}, b = {v.tile[i][0], v.tile[i][1]};
-        tile[i] = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(__builtin_bit_cast(mlar_mfma_operand, a),
-                                                            __builtin_bit_cast(mlar_mfma_operand, b), tile[i], 0, 0, 0);
+        tile[i] = mlar_mfma16(p.word[0], p.word[1], v.tile[i][0], v.tile[i][1], tile[i]);
 #endif
     }
 }

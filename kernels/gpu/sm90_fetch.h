@@ -2,10 +2,11 @@
  *
  * sm90_fetch.h: the fetching warps of the tuned NVIDIA engine: cache bytes in, bf16 key tiles in shared memory out.
  *
- * Eight warps; a tile is 64 tokens, four neighbouring lanes have one token, each a quarter of it: 16 bytes of every
- * 64 (so each has one chunk under each of the seven scales) and 32 of the 128 bytes of rope. A thread holds its raw
- * quarter in registers and asks for the next tile's chunk as soon as it has converted this tile's, so that a whole
- * tile is under way while the block waits and converts; the index is asked for one tile earlier still.
+ * Copiers look up tokens and ask for their bytes, a whole token at a time: 32 lanes with 16 bytes each reach the 576
+ * of one record, then the next, which the memory answers twice as fast as eight records at once. The bytes land in a
+ * ring of raw slots, so that about 24 KB are always under way whatever else the block does. Converters take an octet
+ * into registers, four lanes a token, each a quarter of it: 16 bytes of every 64 (one chunk under each of the seven
+ * scales) and 32 of the 128 bytes of rope.
  *
  * Conversion is SPEC section 3 to the bit, NaN as 0 (section 5). With p = sign | seven other bits placed at bit 4 of
  * a bf16, p is the value times 2^-120 (OCP) or 2^-119 (FNUZ), subnormals included, and one bf16 product with the
@@ -16,13 +17,12 @@
 
 #include "kernels/gpu/sm90_work.h"
 
-#define SM90_NOPE_CHUNKS 7 /* one under each scale */
+#define SM90_NOPE_CHUNKS 7 /* of a lane; one under each scale */
 #define SM90_ROPE_CHUNKS 2
-#define SM90_NOPE        448
 #define SM90_HALVES      0x00800080u /* a byte times this: the byte as exponent of both bf16 of a word */
 
-/* Where the lane's quarter of a token begins, a multiple of 16, plus one if its encoding is FNUZ; 0: the token does not
- * count. Kept in control->record. */
+/* A token in a slot: the address of its record, a multiple of 16, plus one if its encoding is FNUZ; 0: it does not
+ * count, and its bytes are left over from another. */
 MLAR_DEVICE const uint8_t *sm90_record_bytes(uint64_t record) { return (const uint8_t *)(record & ~15ull); }
 
 /* The encoding's power of two as exponent of both bf16 of a word; 0 for a token that does not count. */
@@ -30,6 +30,145 @@ MLAR_DEVICE const uint8_t *sm90_record_bytes(uint64_t record) { return (const ui
 #define SM90_BIAS_FNUZ (119 * SM90_HALVES)
 MLAR_DEVICE uint32_t sm90_record_bias(uint64_t record) {
     return record & 1 ? SM90_BIAS_FNUZ : record ? SM90_BIAS_OCP : 0;
+}
+
+/* ---- the ring ---- */
+
+/* A place in the ring of raw slots, and the parity of the phases that complete there this time round. */
+typedef struct sm90_ring {
+    int32_t slot;
+    uint32_t parity;
+} sm90_ring;
+
+MLAR_DEVICE void sm90_ring_on(const sm90_block *b, sm90_ring *ring, int32_t by) {
+    ring->slot += by;
+    while (ring->slot >= b->slots) ring->slot -= b->slots, ring->parity ^= 1;
+}
+MLAR_DEVICE uint32_t sm90_raw_full(const sm90_block *b, const sm90_ring *ring) {
+    return sm90_address(&b->control->raw_full[ring->slot]);
+}
+MLAR_DEVICE uint32_t sm90_raw_empty(const sm90_block *b, const sm90_ring *ring) {
+    return sm90_address(&b->control->raw_empty[ring->slot]);
+}
+MLAR_DEVICE uint32_t sm90_raw(const sm90_block *b, const sm90_ring *ring) {
+    return b->raw + (uint32_t)ring->slot * SM90_RAW_BYTES;
+}
+
+/* ---- the block's tiles, one at a time ---- */
+
+/* A run is what a part has of one scope's list. */
+typedef struct sm90_tiles {
+    const int32_t *entries; /* of the run's next tile */
+    int32_t count;          /* entries from there to the list's end */
+    int32_t left;           /* tiles of the run */
+    int32_t scope;          /* of the run, and so of the tile last begun; -1: none was left */
+    int32_t row, tile;      /* the tile after the run; the share says which is the last */
+} sm90_tiles;
+
+/* The next run that has tiles; left stays 0 if there is none. */
+MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
+    const mlar_span *span = &b->control->share.span;
+    while (t->row < span->end_row || (t->row == span->end_row && t->tile < span->end_tile)) {
+        const mlar_row_lists lists = mlar_row_lists_of(b->layer, t->row);
+        const int32_t end = t->row == span->end_row ? span->end_tile : lists.tiles;
+        const mlar_tile at = mlar_tile_of(&lists, t->tile);
+        const int32_t length = at.scope ? lists.length[1] : lists.length[0];
+        /* a run ends where its scope's list does; the one tile of an empty row is a run without entries */
+        const int32_t run = mlar_max_i32(1, mlar_ceil_div(length - at.first, MLAR_KEY_TILE));
+        t->left = mlar_min_i32(run, end - t->tile);
+        t->scope = at.scope;
+        t->entries = (at.scope ? lists.entries[1] : lists.entries[0]) + at.first;
+        t->count = length - at.first;
+        t->tile += t->left;
+        if (t->tile >= lists.tiles) t->row += 1, t->tile = 0;
+        if (t->left > 0) return;
+    }
+}
+
+/* Begins the next tile. What the index list says of token `token` of it: a slot, -1 beyond the list's end. */
+MLAR_DEVICE int32_t sm90_next_slot(const sm90_block *b, sm90_tiles *t, int32_t token) {
+    int32_t slot = -1;
+    if (t->left == 0) sm90_next_run(b, t);
+    if (t->left == 0) {
+        t->scope = -1;
+        return slot;
+    }
+    if (token < t->count) slot = t->entries[token];
+    t->entries += MLAR_KEY_TILE;
+    t->count -= MLAR_KEY_TILE;
+    t->left -= 1;
+    return slot;
+}
+
+/* ---- copying ---- */
+
+MLAR_DEVICE uint64_t sm90_lane_get_u64(uint64_t value, int32_t from) {
+    return (uint64_t)mlar_lane_get_u32((uint32_t)value, from) |
+           (uint64_t)mlar_lane_get_u32((uint32_t)(value >> 32), from) << 32;
+}
+
+/* Asks for the octet whose tokens lanes first .. first + 7 know, and hands the slot over. */
+MLAR_DEVICE void sm90_copy_octet(const sm90_block *b, const sm90_ring *ring, int32_t first, uint64_t record,
+                                 const uint8_t *scales) {
+    const int32_t lane = mlar_lane();
+    const uint32_t raw = sm90_raw(b, ring), full = sm90_raw_full(b, ring);
+    MLAR_UNROLL for (int32_t t = 0; t < 8; ++t) {
+        const uint64_t from = sm90_lane_get_u64(record, first + t);
+        if (from)
+            sm90_copy16(raw + (uint32_t)(t * SM90_RECORD_BYTES + 16 * lane), sm90_record_bytes(from) + 16 * lane, 1);
+    }
+    { /* the last 64 bytes of each */
+        const uint64_t from = sm90_lane_get_u64(record, first + lane / 4);
+        const int32_t at = 512 + 16 * (lane & 3);
+        if (from)
+            sm90_copy16(raw + (uint32_t)(lane / 4 * SM90_RECORD_BYTES + at), sm90_record_bytes(from) + at, 1);
+    }
+    if ((lane & ~7) == first) {
+        const uint32_t t = (uint32_t)lane & 7;
+        if (record) sm90_copy8(raw + SM90_RAW_SCALES + 8 * t, scales);
+        sm90_store8(raw + SM90_RAW_RECORDS + 8 * t, (uint32_t)record, (uint32_t)(record >> 32));
+    }
+    if (lane == 0) sm90_store4(raw + SM90_RAW_END, 0);
+    sm90_barrier_arrive_copied(full);
+    mlar_wave_sync();
+    if (lane == 0) sm90_barrier_arrive(full);
+}
+
+/* Copier `copier` of SM90_COPIERS: octets copier, copier + 2, ... of every tile; a lane knows one token of each four
+ * octets. */
+MLAR_DEVICE void sm90_copy(const sm90_block *b, int32_t copier) {
+    const int32_t lane = mlar_lane(), token = 8 * (lane / 8 * SM90_COPIERS + copier) + (lane & 7);
+    sm90_tiles tiles = {0, 0, 0, 0, b->control->share.span.row, b->control->share.span.tile};
+    sm90_ring ring = {copier, 0};
+    int32_t slot = sm90_next_slot(b, &tiles, token), begun = 0;
+    while (tiles.scope >= 0) {
+        const mlar_scope_params *scope = &b->layer->scope[tiles.scope];
+        const uint8_t *scales = 0;
+        uint64_t record = 0;
+        if (mlar_slot_counts(scope, slot)) {
+            const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
+            record = (uint64_t)(scope->cache + place.record) + (scope->fp8 == MLAR_FP8_E4M3FNUZ);
+            scales = scope->cache + place.scales;
+        } else if (slot != -1 && b->control->share.head_begin == 0) {
+            mlar_atomic_add_u64(b->args->invalid_indices, 1);
+        }
+        slot = sm90_next_slot(b, &tiles, token); /* of the next tile: asked for, not awaited */
+        MLAR_NO_UNROLL for (int32_t first = 0; first < 32; first += 8) {
+            sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
+            sm90_copy_octet(b, &ring, first, record, scales);
+            sm90_ring_on(b, &ring, SM90_COPIERS);
+            if (!begun && lane == 0) sm90_barrier_arrive(sm90_address(&b->control->begun));
+            begun = 1;
+        }
+    }
+    /* One end for each converter. */
+    for (int32_t i = 0; i < SM90_CONVERTERS / SM90_COPIERS; ++i) {
+        sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
+        if (lane == 0) sm90_store4(sm90_raw(b, &ring) + SM90_RAW_END, 1);
+        sm90_barrier_arrive_copied(sm90_raw_full(b, &ring));
+        if (lane == 0) sm90_barrier_arrive(sm90_raw_full(b, &ring));
+        sm90_ring_on(b, &ring, SM90_COPIERS);
+    }
 }
 
 /* ---- conversion ---- */
@@ -73,100 +212,27 @@ MLAR_DEVICE void sm90_convert_any(const uint32_t raw[4], uint32_t byte, int32_t 
     }
 }
 
-/* ---- the block's tiles, one at a time ---- */
-
-/* The next run that has tiles; left stays 0 if there is none. */
-MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
-    const mlar_span *span = &b->control->share.span;
-    while (t->row < span->end_row || (t->row == span->end_row && t->tile < span->end_tile)) {
-        const mlar_row_lists lists = mlar_row_lists_of(b->layer, t->row);
-        const int32_t end = t->row == span->end_row ? span->end_tile : lists.tiles;
-        const mlar_tile at = mlar_tile_of(&lists, t->tile);
-        const int32_t length = at.scope ? lists.length[1] : lists.length[0];
-        /* a run ends where its scope's list does; the one tile of an empty row is a run without entries */
-        const int32_t run = mlar_max_i32(1, mlar_ceil_div(length - at.first, MLAR_KEY_TILE));
-        t->left = mlar_min_i32(run, end - t->tile);
-        t->scope = at.scope;
-        t->entries = (at.scope ? lists.entries[1] : lists.entries[0]) + at.first;
-        t->count = length - at.first;
-        t->tile += t->left;
-        if (t->tile >= lists.tiles) t->row += 1, t->tile = 0;
-        if (t->left > 0) return;
-    }
-}
-
-/* Begins the next tile. What the index list says of this lane's token in it: a slot, -1 beyond the list's end. */
-MLAR_DEVICE int32_t sm90_next_slot(const sm90_block *b, int32_t token) {
-    sm90_tiles *where = &b->control->tiles[token / 8];
-    sm90_tiles t = *where;
-    int32_t slot = -1;
-    t.scope_before = t.scope;
-    if (t.left == 0) sm90_next_run(b, &t);
-    if (t.left == 0)
-        t.scope = -1;
-    else {
-        if (token < t.count) slot = t.entries[token];
-        t.entries += MLAR_KEY_TILE;
-        t.count -= MLAR_KEY_TILE;
-        t.left -= 1;
-    }
-    mlar_wave_sync();
-    if (mlar_lane() == 0) *where = t;
-    mlar_wave_sync();
-    return slot;
-}
-
-/* Finds the token of tile n and asks for its scales: seven e8m0 bytes and one to ignore. Reports it if it is invalid:
- * one lane, one head group. */
-MLAR_DEVICE mlar_u32x2 sm90_locate(const sm90_block *b, int32_t n, int32_t in_scope, int32_t slot, int32_t thread) {
-    const mlar_scope_params *scope = &b->layer->scope[in_scope];
-    mlar_u32x2 scales;
-    uint64_t record = 0;
-    scales.x = scales.y = 127 * 0x01010101u;
-    if (in_scope >= 0) {
-        if (mlar_slot_counts(scope, slot)) {
-            const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
-            record = (uint64_t)(scope->cache + place.record + 16 * (thread & 3)) + (scope->fp8 == MLAR_FP8_E4M3FNUZ);
-            scales = sm90_load8(scope->cache + place.scales);
-        } else if (slot != -1 && (thread & 3) == 0 && b->control->share.head_begin == 0) {
-            mlar_atomic_add_u64(b->args->invalid_indices, 1);
-        }
-    }
-    b->control->record[n & 1][thread] = record;
-    return scales;
-}
-
-/* ---- chunks ---- */
-
-/* Asks for chunks first .. end - 1 of a token, if it counts: seven of nope, then two of rope. */
-template <int first, int end> MLAR_DEVICE void sm90_ask(uint64_t record, mlar_u32x4 *raw) {
-    if (!record) return;
-    MLAR_UNROLL for (int32_t i = first; i < end; ++i) raw[i] = sm90_load16(sm90_record_bytes(record) + 64 * i);
-}
-
-/* Converts chunks first .. end - 1 of nope to their two places, given in the first panel. The short way first: it is
- * right for nearly all tokens, and the test for the others (OCP NaN; FNUZ's is placed as -0, which is 0 already) costs
- * less where nothing waits for it. */
-template <int first, int end>
-MLAR_DEVICE void sm90_convert_chunks(const mlar_u32x4 *raw, mlar_u32x2 scales, const uint64_t *record, uint32_t to0,
-                                     uint32_t to1) {
-    const uint32_t bias = sm90_record_bias(*record);
-    /* A token that does not count keeps the bytes of the one before it and gets the factor 0. */
-    const uint32_t factor = bias ? SM90_HALVES : 0;
+/* A lane's seven nope chunks to their two places, given in the first panel. The short way first: it is right for nearly
+ * all tokens, and the test for the others (OCP NaN; FNUZ's is placed as -0, which is 0 already) costs less where
+ * nothing waits for it. `from` is the lane's first byte in the cache. */
+MLAR_DEVICE void sm90_convert_nope(const mlar_u32x4 *raw, mlar_u32x2 scales, uint64_t record, const uint8_t *from,
+                                   uint32_t to0, uint32_t to1) {
+    const uint32_t bias = sm90_record_bias(record);
+    const uint32_t factor = bias ? SM90_HALVES : 0; /* 0: whatever the bytes are */
     uint32_t nan = 0;
     int32_t wide = 0;
-    MLAR_UNROLL for (int32_t i = first; i < end; ++i) {
+    MLAR_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS; ++i) {
         const uint32_t word[4] = {raw[i].x, raw[i].y, raw[i].z, raw[i].w}, byte = sm90_scale_byte(scales, i);
         MLAR_UNROLL for (int32_t k = 0; k < 4; ++k) nan |= (word[k] & 0x7f7f7f7fu) + 0x01010101u;
         wide |= byte - 4 > 130;
         sm90_convert(word, byte * factor + bias, to0 + (uint32_t)i * SM90_PANEL_BYTES,
                      to1 + (uint32_t)i * SM90_PANEL_BYTES);
     }
-    if (wide || (nan & 0x80808080u && bias == SM90_BIAS_OCP)) {
-        MLAR_NO_UNROLL for (int32_t i = first; i < end; ++i) { /* reads again: less code and fewer registers */
-            const mlar_u32x4 again = sm90_load16(sm90_record_bytes(*record) + 64 * i);
+    if (bias && (wide || (nan & 0x80808080u && bias == SM90_BIAS_OCP))) {
+        MLAR_NO_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS; ++i) { /* reads again: less code, fewer registers */
+            const mlar_u32x4 again = mlar_load16(from + 64 * i);
             const uint32_t word[4] = {again.x, again.y, again.z, again.w};
-            sm90_convert_any(word, sm90_scale_byte(scales, i), (int32_t)(*record & 1),
+            sm90_convert_any(word, sm90_scale_byte(scales, i), (int32_t)(record & 1),
                              to0 + (uint32_t)i * SM90_PANEL_BYTES, to1 + (uint32_t)i * SM90_PANEL_BYTES);
         }
     }
@@ -176,66 +242,53 @@ MLAR_DEVICE void sm90_convert_chunks(const mlar_u32x4 *raw, mlar_u32x2 scales, c
 MLAR_DEVICE void sm90_convert_rope(const mlar_u32x4 *raw, uint64_t record, uint32_t to) {
     const uint32_t mask = record ? ~0u : 0;
     MLAR_UNROLL for (uint32_t i = 0; i < SM90_ROPE_CHUNKS; ++i) {
-        const mlar_u32x4 v = raw[SM90_NOPE_CHUNKS + i];
+        const mlar_u32x4 v = raw[i];
         const mlar_u32x4 out = {v.x & sm90_ordered_bf16x2(v.x) & mask, v.y & sm90_ordered_bf16x2(v.y) & mask,
                                 v.z & sm90_ordered_bf16x2(v.z) & mask, v.w & sm90_ordered_bf16x2(v.w) & mask};
         sm90_store16(to ^ i * 64, out);
     }
 }
 
-/* Tile n stands: says which of the warp's eight tokens count, and hands it over. */
-MLAR_DEVICE void sm90_publish(const sm90_block *b, int32_t n, int32_t counts, int32_t warp) {
-    uint32_t bits = (uint32_t)mlar_ballot(counts) & 0x11111111u; /* one of a token's four lanes */
-    bits = (bits | bits >> 3) & 0x03030303u;
-    bits = (bits | bits >> 6) & 0x000f000fu;
-    bits = (bits | bits >> 12) & 0xffu;
-    if (mlar_lane() == 0) b->control->counts[n & 1][warp] = (uint8_t)bits;
-    sm90_fence_async();
-    mlar_wave_sync();
-    if (mlar_lane() == 0) sm90_barrier_arrive(sm90_full(b, n));
-}
-
-/* ---- the role ---- */
-
-MLAR_DEVICE void sm90_fetch(const sm90_block *b) {
-    const int32_t thread = mlar_thread() - SM90_CONSUMERS, quarter = thread & 3, token = thread >> 2;
-    /* A nope chunk becomes two chunks of 16 bytes, a rope chunk stays one. */
-    const uint32_t keys = b->base + SM90_AT_KEYS + (uint32_t)token * 128;
-    const uint32_t nope = keys + (uint32_t)((2 * quarter) ^ (token & 7)) * 16;
-    const uint32_t rope = keys + SM90_NOPE_CHUNKS * SM90_PANEL_BYTES + (uint32_t)(quarter ^ (token & 7)) * 16;
-    sm90_tiles *const tiles = &b->control->tiles[token / 8];
-    mlar_u32x4 raw[SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS];
-    mlar_u32x2 now = {0, 0}, next;
-    int32_t slot = -1;
-
-    MLAR_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS; ++i)
-        raw[i].x = raw[i].y = raw[i].z = raw[i].w = 0;
-    if (mlar_lane() == 0) {
-        tiles->left = 0;
-        tiles->scope = -1;
-        tiles->row = b->control->share.span.row;
-        tiles->tile = b->control->share.span.tile;
-    }
-    mlar_wave_sync();
-
-    /* Round n converts tile n, asks for tile n + 1, and looks up the slots of tile n + 2. */
-    for (int32_t n = -2; n < 0 || tiles->scope_before >= 0; ++n) {
-        const uint32_t stage = (uint32_t)(n & 1) * SM90_STAGE_BYTES;
-        const uint64_t *const record = &b->control->record[n & 1][thread];
-        const uint64_t *const asked = &b->control->record[~n & 1][thread];
-        next = sm90_locate(b, n + 1, tiles->scope, slot, thread);
-        slot = sm90_next_slot(b, token);
-        if (n >= 0) {
-            sm90_barrier_wait(sm90_empty(b, n, thread >= SM90_GROUP), sm90_parity(n) ^ 1);
-            sm90_convert_chunks<0, 4>(raw, now, record, nope + stage, (nope ^ 16) + stage);
+/* Converter `converter` of SM90_CONVERTERS: octets converter, converter + 6, ... of the block. */
+MLAR_DEVICE void sm90_convert_octets(const sm90_block *b, int32_t converter) {
+    const int32_t lane = mlar_lane(), quarter = lane & 3, t = lane >> 2;
+    /* A nope chunk becomes two chunks of 16 bytes, a rope chunk stays one. The row's number mod 8 is t. */
+    const uint32_t nope = (uint32_t)(t * 128 + ((2 * quarter) ^ t) * 16);
+    const uint32_t rope = (uint32_t)(t * 128 + (quarter ^ t) * 16 + SM90_NOPE_CHUNKS * SM90_PANEL_BYTES);
+    sm90_ring ring = {0, 0};
+    sm90_ring_on(b, &ring, converter);
+    for (int32_t octet = converter;; octet += SM90_CONVERTERS) {
+        const int32_t n = octet >> 3, k = octet & 7;
+        const uint32_t from = sm90_raw(b, &ring);
+        const uint32_t to = b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)k * 1024;
+        mlar_u32x4 raw[SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS];
+        mlar_u32x2 scales;
+        uint64_t record;
+        uint32_t bits;
+        sm90_barrier_wait(sm90_raw_full(b, &ring), ring.parity);
+        if (sm90_read4(from + SM90_RAW_END)) {
+            if (lane == 0) sm90_barrier_arrive(sm90_raw_empty(b, &ring));
+            break;
         }
-        sm90_ask<0, 4>(*asked, raw);
-        if (n >= 0) sm90_convert_chunks<4, SM90_NOPE_CHUNKS>(raw, now, record, nope + stage, (nope ^ 16) + stage);
-        sm90_ask<4, SM90_NOPE_CHUNKS>(*asked, raw);
-        if (n >= 0) sm90_convert_rope(raw, *record, rope + stage);
-        sm90_ask<SM90_NOPE_CHUNKS, SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS>(*asked, raw);
-        if (n >= 0) sm90_publish(b, n, *record != 0, thread >> 5);
-        now = next;
+        scales = sm90_read8(from + SM90_RAW_SCALES + 8 * (uint32_t)t);
+        record = sm90_read_u64(from + SM90_RAW_RECORDS + 8 * (uint32_t)t);
+        MLAR_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS; ++i)
+            raw[i] = sm90_read16(from + (uint32_t)(t * SM90_RECORD_BYTES + 64 * i + 16 * quarter));
+        mlar_wave_sync();
+        if (lane == 0) sm90_barrier_arrive(sm90_raw_empty(b, &ring));
+        sm90_ring_on(b, &ring, SM90_CONVERTERS);
+
+        sm90_barrier_wait(sm90_empty(b, n, k >> 2), sm90_parity(n) ^ 1);
+        sm90_convert_nope(raw, scales, record, sm90_record_bytes(record) + 16 * quarter, to + nope, to + (nope ^ 16));
+        sm90_convert_rope(raw + SM90_NOPE_CHUNKS, record, to + rope);
+        bits = (uint32_t)mlar_ballot(record != 0) & 0x11111111u; /* one of a token's four lanes */
+        bits = (bits | bits >> 3) & 0x03030303u;
+        bits = (bits | bits >> 6) & 0x000f000fu;
+        bits = (bits | bits >> 12) & 0xffu;
+        if (lane == 0) b->control->counts[n & 1][k] = (uint8_t)bits;
+        sm90_fence_async();
+        mlar_wave_sync();
+        if (lane == 0) sm90_barrier_arrive(sm90_full(b, n));
     }
 }
 

@@ -2,27 +2,31 @@
  *
  * sm90_narrow.h: the consuming warps of the tuned NVIDIA engine for up to 32 heads at a time, on mma.
  *
- * Eight warps; warp w has columns 64 w .. 64 w + 63 of the queries (in registers), of the key tile (its own panel) and
- * of the result. Its part of the scores is partial: all warps' parts meet in shared memory, where each thread sums,
- * in the warps' order, four tokens of one head (of two with 32 heads), makes them probabilities, and leaves those for
- * all. Two barriers a tile. A head's probabilities are summed in f32, before they are rounded. */
+ * Eight warps. For the scores, warp 4 h + c has tokens 32 h .. 32 h + 31 and columns 128 c .. 128 c + 127 of the
+ * queries (in registers) and keys: its scores are partial. The four parts meet in shared memory, where each thread
+ * sums, in order, four tokens of one head (of two with 32 heads), makes them probabilities, and leaves those for all.
+ * For P V a warp has all tokens and 64 columns, one panel. Two barriers a tile. A head's probabilities are summed in
+ * f32, before they are rounded. */
 #ifndef MLAR_KERNELS_GPU_SM90_NARROW_H
 #define MLAR_KERNELS_GPU_SM90_NARROW_H
 
 #include "kernels/gpu/sm90_finish.h"
 #include "kernels/gpu/sm90_wide.h" /* SM90_BARRIER_CONSUMERS */
 
+#define SM90_SCORE_PARTS 4
+#define SM90_SCORE_STEPS 8 /* of 16 columns in a part */
+
 /* The warp's queries as the a operand: a[16-head tile][16 columns]. Heads that do not exist are zeros. */
 template <int m_tiles>
 MLAR_DEVICE void sm90_narrow_queries(const sm90_block *b, const sm90_share *share, int32_t row,
-                                     uint32_t a[m_tiles][4][4]) {
-    const int32_t lane = mlar_lane(), warp = mlar_thread() >> 5;
+                                     uint32_t a[m_tiles][SM90_SCORE_STEPS][4]) {
+    const int32_t lane = mlar_lane(), part = mlar_thread() >> 5 & 3;
     MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
         MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
             const int32_t head = share->head_begin + 16 * m + 8 * r + lane / 4;
             const uint16_t *from = b->layer->q + row * b->layer->q_row_stride + head * b->layer->q_head_stride +
-                                   64 * warp + 2 * (lane & 3);
-            MLAR_UNROLL for (int32_t k = 0; k < 4; ++k)
+                                   128 * part + 2 * (lane & 3);
+            MLAR_UNROLL for (int32_t k = 0; k < SM90_SCORE_STEPS; ++k)
                 MLAR_UNROLL for (int32_t c = 0; c < 2; ++c)
                     a[m][k][2 * c + r] = head < share->head_end ? mlar_load4(from + 16 * k + 8 * c) : 0;
         }
@@ -30,36 +34,38 @@ MLAR_DEVICE void sm90_narrow_queries(const sm90_block *b, const sm90_share *shar
 
 /* This warp's part of the scores of tile n, to shared memory. */
 template <int m_tiles>
-MLAR_DEVICE void sm90_narrow_scores(const sm90_block *b, int32_t n, const uint32_t a[m_tiles][4][4]) {
-    const int32_t lane = mlar_lane(), warp = mlar_thread() >> 5;
-    const uint32_t panel =
-        b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)warp * SM90_PANEL_BYTES;
-    const uint32_t row = panel + (uint32_t)(lane & 7) * 128;
+MLAR_DEVICE void sm90_narrow_scores(const sm90_block *b, int32_t n, const uint32_t a[m_tiles][SM90_SCORE_STEPS][4]) {
+    const int32_t lane = mlar_lane(), part = mlar_thread() >> 5 & 3, half = mlar_thread() >> 7;
+    const uint32_t keys = b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES +
+                          (uint32_t)(2 * part) * SM90_PANEL_BYTES + (uint32_t)(32 * half + (lane & 7)) * 128;
     const uint32_t chunk = (uint32_t)((lane >> 3) ^ (lane & 7)) * 16;
-    const uint32_t to = b->base + SM90_AT_SCORES +
-                        (uint32_t)((warp * SM90_NARROW_HEADS + lane / 4) * SM90_SCORE_STRIDE + 2 * (lane & 3)) * 4;
-    MLAR_UNROLL for (int32_t pair = 0; pair < 4; ++pair) { /* of blocks of 8 tokens */
-        float s[m_tiles][2][4];
+    const uint32_t to =
+        b->base + SM90_AT_SCORES +
+        (uint32_t)((part * SM90_NARROW_HEADS + lane / 4) * SM90_SCORE_STRIDE + 32 * half + 2 * (lane & 3)) * 4;
+    const int32_t wide = m_tiles == 1 ? 4 : 2; /* blocks of 8 tokens at a time: enough chains, not too many registers */
+    MLAR_UNROLL for (int32_t first = 0; first < 4; first += wide) {
+        float s[m_tiles][4][4]; /* [16-head tile][block] */
         MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
-            MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) s[m][i >> 2][i & 3] = 0.0f;
-        MLAR_UNROLL for (int32_t half = 0; half < 2; ++half) /* of the 64 columns */
-            MLAR_UNROLL for (int32_t t = 0; t < 2; ++t) {
-                uint32_t k[4];
-                sm90_load_matrices(k, row + (uint32_t)(2 * pair + t) * 1024 + (chunk ^ (uint32_t)half * 64));
+            MLAR_UNROLL for (int32_t i = 0; i < 16; ++i) s[m][i >> 2][i & 3] = 0.0f;
+        MLAR_UNROLL for (int32_t k = 0; k < SM90_SCORE_STEPS; k += 2)
+            MLAR_UNROLL for (int32_t t = 0; t < wide; ++t) {
+                uint32_t v[4];
+                sm90_load_matrices(v, keys + (uint32_t)(k / 4) * SM90_PANEL_BYTES + (uint32_t)(first + t) * 1024 +
+                                          (chunk ^ (uint32_t)(k & 2) * 32));
                 MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
-                    sm90_mma(s[m][t], a[m][2 * half], k[0], k[1]);
-                    sm90_mma(s[m][t], a[m][2 * half + 1], k[2], k[3]);
+                    sm90_mma(s[m][t], a[m][k], v[0], v[1]);
+                    sm90_mma(s[m][t], a[m][k + 1], v[2], v[3]);
                 }
             }
         MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
-            MLAR_UNROLL for (int32_t t = 0; t < 2; ++t)
+            MLAR_UNROLL for (int32_t t = 0; t < wide; ++t)
                 MLAR_UNROLL for (int32_t r = 0; r < 2; ++r)
-                    sm90_store8(to + (uint32_t)((16 * m + 8 * r) * SM90_SCORE_STRIDE + 8 * (2 * pair + t)) * 4,
+                    sm90_store8(to + (uint32_t)((16 * m + 8 * r) * SM90_SCORE_STRIDE + 8 * (first + t)) * 4,
                                 mlar_f32_bits(s[m][t][2 * r]), mlar_f32_bits(s[m][t][2 * r + 1]));
     }
 }
 
-/* Four tokens of one head: sums the warps' parts, makes probabilities. max2 and sum are the head's so far (sum: of
+/* Four tokens of one head: sums the parts, makes probabilities. max2 and sum are the head's so far (sum: of
  * this thread's tokens). */
 MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t head, float scale2, float *max2,
                                      float *sum) {
@@ -68,7 +74,7 @@ MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t hea
                          head * SM90_SCORE_STRIDE + 4 * place;
     const uint32_t counts = (uint32_t)b->control->counts[n & 1][place >> 1] >> 4 * (place & 1);
     float s[4] = {0.0f, 0.0f, 0.0f, 0.0f}, p[4], max = -MLAR_INF, base, alpha;
-    MLAR_UNROLL for (int32_t w = 0; w < 8; ++w) {
+    MLAR_UNROLL for (int32_t w = 0; w < SM90_SCORE_PARTS; ++w) {
         const mlar_f32x4 part = *(const mlar_f32x4 *)(parts + w * SM90_NARROW_HEADS * SM90_SCORE_STRIDE);
         s[0] += part.x, s[1] += part.y, s[2] += part.z, s[3] += part.w;
     }
@@ -125,7 +131,7 @@ template <int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_block *b) {
     const int32_t warp = mlar_thread() >> 5, soft_head = mlar_thread() >> 4;
     const sm90_share *share = &b->control->share;
     sm90_part part = sm90_part_of(b, 0);
-    uint32_t a[m_tiles][4][4];
+    uint32_t a[m_tiles][SM90_SCORE_STEPS][4];
     float o[m_tiles][32];
     int32_t n = 0, index = 0;
     if (part.tiles) sm90_narrow_queries<m_tiles>(b, share, part.row, a);

@@ -29,29 +29,40 @@ MLAR_DEVICE void sm90_store4(uint32_t to, uint32_t v) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(v) : "memory");
 }
 
+MLAR_DEVICE mlar_u32x4 sm90_read16(uint32_t from) {
+    mlar_u32x4 v;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(from)
+                 : "memory");
+    return v;
+}
+
+MLAR_DEVICE mlar_u32x2 sm90_read8(uint32_t from) {
+    mlar_u32x2 v;
+    asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(from) : "memory");
+    return v;
+}
+MLAR_DEVICE uint64_t sm90_read_u64(uint32_t from) {
+    const mlar_u32x2 v = sm90_read8(from);
+    return (uint64_t)v.y << 32 | v.x;
+}
+MLAR_DEVICE uint32_t sm90_read4(uint32_t from) {
+    uint32_t v;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
+    return v;
+}
+
 /* 16 bytes from device to shared memory, asynchronously; zeros if not `present` (then `from` is not read). */
 MLAR_DEVICE void sm90_copy16(uint32_t to, const void *from, int32_t present) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)),
                  "r"(present ? 16 : 0)
                  : "memory");
 }
+MLAR_DEVICE void sm90_copy8(uint32_t to, const void *from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(__cvta_generic_to_global(from)) : "memory");
+}
 MLAR_DEVICE void sm90_copy_wait(void) { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
-/* 16 and 8 bytes of device memory that this grid never writes. */
-MLAR_DEVICE mlar_u32x4 sm90_load16(const uint8_t *from) {
-    mlar_u32x4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(__cvta_generic_to_global(from)));
-    return v;
-}
-MLAR_DEVICE mlar_u32x2 sm90_load8(const uint8_t *from) {
-    mlar_u32x2 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v2.b32 {%0, %1}, [%2];"
-                 : "=r"(v.x), "=r"(v.y)
-                 : "l"(__cvta_generic_to_global(from)));
-    return v;
-}
 
 /* ---- order and hand-over ---- */
 
@@ -70,6 +81,10 @@ MLAR_DEVICE void sm90_barrier_init(uint32_t barrier, uint32_t arrivals) {
 MLAR_DEVICE void sm90_barrier_init_done(void) { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 MLAR_DEVICE void sm90_barrier_arrive(uint32_t barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+/* Arrives when all copies that this thread has asked for so far have landed. */
+MLAR_DEVICE void sm90_barrier_arrive_copied(uint32_t barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 MLAR_DEVICE int32_t sm90_barrier_test(uint32_t barrier, uint32_t parity) {
     uint32_t done;

@@ -60,7 +60,7 @@ MLAR_DEVICE void sm90_wide_values_step(float o[128], uint32_t p, uint32_t v, int
 
 /* Issues O (+)= P V for this warpgroup's 256 columns, in two groups of 32 tokens each. */
 MLAR_DEVICE void sm90_wide_values(const sm90_block *b, int32_t n, int32_t right, float o[128], int32_t accumulate) {
-    const uint32_t p = sm90_descriptor_rows(b->base + SM90_AT_PROBS + (uint32_t)(n & 1) * SM90_PANEL_BYTES);
+    const uint32_t p = sm90_descriptor_rows(b->base + SM90_AT_PROBS);
     const uint32_t v = sm90_descriptor_columns(
         b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)right * 4 * SM90_PANEL_BYTES,
         SM90_PANEL_BYTES);
@@ -93,7 +93,7 @@ typedef struct sm90_heads {
 MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], float scale2, sm90_heads *heads) {
     const int32_t lane = mlar_lane(), column = 2 * (lane & 3), row = (mlar_thread() >> 5) * 16 + lane / 4;
     const uint64_t counts = *(const uint64_t *)b->control->counts[n & 1];
-    const uint32_t to = b->base + SM90_AT_PROBS + (uint32_t)(n & 1) * SM90_PANEL_BYTES + (uint32_t)(row * 128 + 2 * column);
+    const uint32_t to = b->base + SM90_AT_PROBS + (uint32_t)(row * 128 + 2 * column);
     MLAR_UNROLL for (int32_t i = 0; i < 32; ++i) s[i] *= scale2;
     if (counts != ~0ull) { /* whatever a masked token's score is, NaN too, it becomes one whose probability is 0 */
         const uint32_t low = (uint32_t)(counts >> column), high = (uint32_t)(counts >> 32 >> column);
@@ -108,6 +108,8 @@ MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], 
         base = max2 == -MLAR_INF ? 0.0f : max2;
         heads->alpha[r] = mlar_exp2(heads->max2[r] - base);
         heads->max2[r] = max2;
+        /* the probabilities of the tile before are read until both warpgroups have let go of it */
+        if (r == 0 && n > 0) sm90_barrier_wait(sm90_empty(b, n - 1, 1), sm90_parity(n - 1));
         MLAR_UNROLL for (int32_t k = 0; k < 8; ++k) {
             const float p0 = mlar_exp2(s[4 * k + 2 * r] - base), p1 = mlar_exp2(s[4 * k + 2 * r + 1] - base);
             sum += p0 + p1;
@@ -127,7 +129,10 @@ MLAR_DEVICE void sm90_wide_left(const sm90_block *b) {
     sm90_part part = sm90_part_of(b, 0);
     float o[128], s[32];
     int32_t n = 0, index = 0;
-    if (part.tiles) sm90_wide_queries(b, share, part.row);
+    if (part.tiles) {
+        sm90_barrier_wait(sm90_address(&b->control->begun), 0); /* keys are asked for first */
+        sm90_wide_queries(b, share, part.row);
+    }
     while (part.tiles) {
         const sm90_part now = part;
         const int32_t end = n + now.tiles;
@@ -187,7 +192,10 @@ MLAR_DEVICE void sm90_wide_right(const sm90_block *b) {
     sm90_part part = sm90_part_of(b, 0);
     float o[128];
     int32_t n = 0, index = 0;
-    if (part.tiles) sm90_wide_queries(b, share, part.row);
+    if (part.tiles) {
+        sm90_barrier_wait(sm90_address(&b->control->begun), 0); /* keys are asked for first */
+        sm90_wide_queries(b, share, part.row);
+    }
     while (part.tiles) {
         const sm90_part now = part;
         const int32_t end = n + now.tiles;

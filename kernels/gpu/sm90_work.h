@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * sm90_work.h: what the warps of the tuned NVIDIA engine share: the block's shared memory, the barriers by which the
- * roles hand tiles to one another, and the walk over the block's parts that every role makes for itself.
+ * roles hand data to one another, and the walk over the block's parts that every role makes for itself.
  *
- * A block has 16 warps in four warpgroups: two consume, two fetch. It holds two key tiles; tile number n of the block
- * (counted over all its parts) stands in stage n % 2. Its life:
+ * A block has 16 warps in four warpgroups: eight warps attend, two copy, six convert. It holds two key tiles of 64
+ * tokens; tile number n of the block (counted over all its parts) stands in stage n % 2. An octet is eight tokens of a
+ * tile; octet number 8 n + k goes through the ring of raw slots:
  *
- *     fetchers    wait empty[stage][half], write bf16 keys and the mask, arrive full[stage]
+ *     copiers     wait raw_empty[slot], ask for the cache's bytes, which arrive at raw_full[slot]
+ *     converters  wait raw_full[slot], take the bytes, arrive raw_empty[slot],
+ *                 wait empty[stage][half], write bf16 keys and which count, arrive full[stage]
  *     consumers   wait full[stage], scores, softmax, arrive probs[stage] (wide only), P V, arrive empty[stage][half]
  *
- * Each role meets the same tiles in the same order, so that n alone says which phase of a barrier is meant. This file
- * knows no number format and no matrix instruction. */
+ * Each role meets the same tiles in the same order, so that numbers alone say which phase of a barrier is meant. This
+ * file knows no number format and no matrix instruction. */
 #ifndef MLAR_KERNELS_GPU_SM90_WORK_H
 #define MLAR_KERNELS_GPU_SM90_WORK_H
 
@@ -20,21 +23,33 @@
 #define SM90_THREADS      512
 #define SM90_GROUP        128 /* threads of a warpgroup */
 #define SM90_CONSUMERS    256
+#define SM90_COPIERS      2 /* warps */
+#define SM90_CONVERTERS   6
 #define SM90_D            512 /* d_qk = d_v: nope 448, rope 64 */
-#define SM90_PANEL        64  /* columns of a panel (sm90_ptx.h) */
-#define SM90_PANEL_BYTES  8192  /* 64 rows */
+#define SM90_PANEL_BYTES  8192  /* 64 rows of 64 columns (sm90_ptx.h) */
 #define SM90_STAGE_BYTES  65536 /* a key tile: 8 panels of 64 tokens */
 #define SM90_WIDE_HEADS   64
 #define SM90_NARROW_HEADS 32
 #define SM90_SCORE_STRIDE 72 /* floats between two heads' partial scores: 8 rows touch all banks once */
 
+/* A raw slot: an octet as it stands in the cache. */
+#define SM90_RECORD_BYTES  576 /* a token: 448 fp8, 64 bf16 */
+#define SM90_RAW_SCALES    4608 /* 8 bytes a token */
+#define SM90_RAW_RECORDS   4672 /* u64 a token: where it is; sm90_fetch.h */
+#define SM90_RAW_END       4736 /* u32: not 0: no octet, the converter is done */
+#define SM90_RAW_BYTES     4864
+#define SM90_WIDE_SLOTS    5
+#define SM90_NARROW_SLOTS  10
+
 /* Byte offsets in shared memory. */
-#define SM90_AT_KEYS    0
-#define SM90_AT_QUERIES (2 * SM90_STAGE_BYTES) /* wide: bf16 [8 panels][64 heads][64] */
-#define SM90_AT_SCORES  SM90_AT_QUERIES        /* narrow: f32 [8 warps][32 heads][SM90_SCORE_STRIDE] */
-#define SM90_AT_PROBS   (SM90_AT_SCORES + 8 * SM90_NARROW_HEADS * SM90_SCORE_STRIDE * 4) /* bf16 [2][64 heads][64] */
-#define SM90_AT_CONTROL (SM90_AT_PROBS + 2 * SM90_PANEL_BYTES)
-#define SM90_SHARED_BYTES (SM90_AT_CONTROL + 6144)
+#define SM90_AT_KEYS       0
+#define SM90_AT_PROBS      (2 * SM90_STAGE_BYTES)               /* bf16 [heads][64 tokens] */
+#define SM90_AT_QUERIES    (SM90_AT_PROBS + SM90_PANEL_BYTES)   /* wide: bf16 [8 panels][64 heads][64] */
+#define SM90_AT_WIDE_RAW   (SM90_AT_QUERIES + SM90_STAGE_BYTES)
+#define SM90_AT_SCORES     SM90_AT_QUERIES                      /* narrow: f32 [4][32 heads][SM90_SCORE_STRIDE] */
+#define SM90_AT_NARROW_RAW (SM90_AT_SCORES + 4 * SM90_NARROW_HEADS * SM90_SCORE_STRIDE * 4)
+#define SM90_AT_CONTROL    (SM90_AT_WIDE_RAW + SM90_WIDE_SLOTS * SM90_RAW_BYTES)
+#define SM90_SHARED_BYTES  (SM90_AT_CONTROL + 2048)
 
 /* The block's unit: which heads, and its worker's tiles. The grid has a block for every unit (mlar_attend_grid), so a
  * block has at most one. */
@@ -43,29 +58,18 @@ typedef struct sm90_share {
     mlar_span span;
 } sm90_share;
 
-/* Where a fetching warp stands in the block's tiles (sm90_fetch.h). A run is what a part has of one scope's list. */
-typedef struct sm90_tiles {
-    const int32_t *entries; /* of the run's next tile */
-    int32_t count;          /* entries from there to the list's end */
-    int32_t left;           /* tiles of the run */
-    int32_t scope;          /* of the run, and so of the tile last begun; -1: none was left */
-    int32_t scope_before;   /* of the tile begun before that */
-    int32_t row, tile;      /* the tile after the run; the share says which is the last */
-} sm90_tiles;
-
 typedef struct sm90_control {
-    uint64_t full[2];      /* 8 arrivals: the fetching warps */
-    uint64_t empty[2][2];  /* 8 arrivals: the consuming warps; [stage][half of the tokens] */
-    uint64_t probs[2];     /* 4 arrivals: the warps that make the probabilities (wide) */
-    uint8_t counts[2][8];  /* bit t % 8 of byte t / 8: token t of the stage's tile counts */
+    uint64_t raw_full[SM90_NARROW_SLOTS];  /* 33 arrivals: a copier's lanes as their bytes land, and one for the rest */
+    uint64_t raw_empty[SM90_NARROW_SLOTS]; /* 1: the converter */
+    uint64_t full[2];                      /* 8: a tile's octets */
+    uint64_t empty[2][2];                  /* 8: the consuming warps; [stage][half of the tokens] */
+    uint64_t probs[2];                     /* 4: the warps that make the probabilities (wide) */
+    uint64_t begun;                        /* 2: the copiers have asked for their first keys */
+    uint8_t counts[2][8]; /* [stage][octet], bit t: its token t counts */
     float alpha[2][SM90_WIDE_HEADS]; /* by which the tile's maximum shrinks what was summed before */
     float factor[SM90_WIDE_HEADS];   /* what the sum is multiplied by in the end */
     sm90_share share;
     mlar_layer_params layer;
-    /* What the fetching threads cannot keep in registers beside the raw bytes. In shared memory and not left to the
-     * compiler: a spilled register is read back behind every load that is under way. */
-    sm90_tiles tiles[8];
-    uint64_t record[2][SM90_THREADS - SM90_CONSUMERS]; /* [tile % 2]: sm90_fetch.h says what of the lane's token */
 } sm90_control;
 
 /* What a role carries along. */
@@ -73,7 +77,9 @@ typedef struct sm90_block {
     const mlar_stage_args *args;
     const mlar_layer_params *layer; /* control->layer */
     sm90_control *control;
-    uint32_t base; /* address of shared memory */
+    uint32_t base;  /* address of shared memory */
+    uint32_t raw;   /* address of the first raw slot */
+    int32_t slots;  /* of the ring */
 } sm90_block;
 
 MLAR_DEVICE uint32_t sm90_full(const sm90_block *b, int32_t n) { return sm90_address(&b->control->full[n & 1]); }

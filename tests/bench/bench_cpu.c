@@ -10,6 +10,7 @@
  * meets all of them; what is printed are medians over the rounds. The inputs rotate through more memory than
  * the caches hold. Each candidate's first step is checked against the float64 reference. The kernels are
  * driven without the engine; prepare and combine are part of every figure. */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>

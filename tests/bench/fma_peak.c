@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * fma_peak.c: see fma_peak.h. */
-
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include "tests/bench/fma_peak.h"
 
 #include <time.h>

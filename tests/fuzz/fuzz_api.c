@@ -6,7 +6,7 @@
  *
  * All queries are zero, so every key scores 0 and lse is the logarithm of how many entries count: a stale
  * step, a stale binding or a wrong layer shows. Out of contract, hence never called: an engine after its
- * deinit, and under policy balanced an enqueue that no prepare of the same step went before.
+ * deinit.
  *
  * Input: a configuration (1 byte), then calls: what, and two bytes of arguments. */
 #define _POSIX_C_SOURCE 200112L
@@ -45,7 +45,8 @@ static struct {
     mlar_engine *engine; /* NULL: none */
     program_model programs[PROGRAMS];
     bool step_begun, prepared[KINDS];
-    int32_t rows;
+    int32_t rows;            /* of the step */
+    int32_t schedule[KINDS]; /* 1 + the rows of the last prepare, 0: none is remembered */
 } is;
 
 static uint8_t cache[BLOCKS * BLOCK_BYTES] __attribute__((aligned(64)));
@@ -118,6 +119,10 @@ static void check_result(int set, int32_t kind, int32_t rows, int32_t capacity) 
     }
 }
 
+static bool balanced(void) {
+    return is.config.policy == MLAR_POLICY_BALANCED;
+}
+
 static int32_t free_layers(void) {
     int32_t count = LAYERS;
     for (int i = 0; i < PROGRAMS; i++) count -= is.programs[i].open ? is.programs[i].layers : 0;
@@ -128,6 +133,13 @@ static int32_t free_layers(void) {
 static int32_t nodes_of(int32_t kind, int32_t capacity) {
     const int32_t per_tile = 1 + (is.memory.strategy == MLAR_STRATEGY_GATHER) + (is.memory.slots[kind] > 0);
     return (capacity + is.memory.row_tile[kind] - 1) / is.memory.row_tile[kind] * per_tile;
+}
+
+/* After an invalidate, a self-test and a deinit no step is begun and none prepared. */
+static void forget(void) {
+    is.step_begun = false;
+    memset(is.prepared, 0, sizeof is.prepared);
+    memset(is.schedule, 0, sizeof is.schedule);
 }
 
 /* ---- the calls ---- */
@@ -149,8 +161,7 @@ static void call_deinit(void) {
     REQUIRE(mlar_engine_deinit(is.engine) == MLAR_OK);
     is.engine = NULL;
     memset(is.programs, 0, sizeof is.programs);
-    memset(is.prepared, 0, sizeof is.prepared);
-    is.step_begun = false;
+    forget();
 }
 
 static void call_capture(uint8_t a, uint8_t b) {
@@ -210,9 +221,11 @@ static void call_prepare(uint8_t a, uint8_t b) {
     const mlar_bindings bindings = bind(real ? kind : 0, b / 8 % LAYER_SETS);
     mlar_status wanted = !real ? MLAR_ERROR_ARGUMENT : MLAR_OK;
     if (real && own && (step.rows < 0 || step.rows > MAX_ROWS)) wanted = MLAR_ERROR_CAPACITY;
-    if (real && !own && !is.step_begun) wanted = MLAR_ERROR_STATE;
+    if (real && !own && !is.step_begun && balanced()) wanted = MLAR_ERROR_STATE;
     REQUIRE(mlar_engine_prepare(is.engine, kind, &bindings, own ? &step : NULL, NULL, NULL) == wanted);
-    if (wanted == MLAR_OK) is.prepared[kind] = !own;
+    if (wanted != MLAR_OK) return;
+    is.prepared[kind] = !own;
+    is.schedule[kind] = 1 + (own ? step.rows : is.rows);
 }
 
 /* The schedule must be that of the lists which the first layer reads; layers of a kind share their lengths in
@@ -224,13 +237,14 @@ static void call_replay(program_model *p) {
         wanted = MLAR_ERROR_STATE;
     else if (is.rows > p->capacity)
         wanted = MLAR_ERROR_CAPACITY;
-    else if (is.config.policy == MLAR_POLICY_BALANCED && !is.prepared[p->kind])
+    else if (balanced() && !is.prepared[p->kind])
         wanted = MLAR_ERROR_STATE;
-    if (wanted == MLAR_OK && is.config.policy == MLAR_POLICY_BALANCED) {
+    if (wanted == MLAR_OK && balanced()) {
         for (int i = 1; i < p->layers; i++) /* one schedule, one set of lengths */
             memcpy(sets[p->set[i]].lens, sets[p->set[0]].lens, sizeof sets[0].lens);
         const mlar_bindings bindings = bind(p->kind, p->set[0]);
         REQUIRE(mlar_engine_prepare(is.engine, p->kind, &bindings, NULL, NULL, NULL) == MLAR_OK);
+        is.schedule[p->kind] = 1 + is.rows;
     }
     REQUIRE(mlar_program_replay(p->program, NULL) == wanted);
     for (int i = 0; wanted == MLAR_OK && i < p->layers; i++)
@@ -248,9 +262,13 @@ static void call_enqueue(uint8_t a, uint8_t b) {
         wanted = MLAR_ERROR_CAPACITY;
     else if (!real)
         wanted = MLAR_ERROR_ARGUMENT;
-    if (wanted == MLAR_OK) {
+    if (wanted == MLAR_OK && b & 0x40) {
+        /* Without a prepare of its own: any of as many rows will do, for every row here is one key tile. */
+        if (balanced() && is.schedule[kind] != 1 + step.rows) wanted = MLAR_ERROR_STATE;
+    } else if (wanted == MLAR_OK) {
         REQUIRE(mlar_engine_prepare(is.engine, kind, &bindings, &step, NULL, NULL) == MLAR_OK);
         is.prepared[kind] = false;
+        is.schedule[kind] = 1 + step.rows;
     }
     REQUIRE(mlar_engine_enqueue(is.engine, kind, &bindings, capacity, &step, NULL, NULL) == wanted);
     if (wanted == MLAR_OK) check_result(set, kind, step.rows, capacity);
@@ -273,18 +291,17 @@ static void call_inspect(uint8_t a) {
     case 0:
         REQUIRE(mlar_engine_reset_counters(is.engine, NULL) == MLAR_OK);
         break;
-    case 1: /* schedules are scratch of the step: what is in them is lost */
+    case 1:
         REQUIRE(mlar_engine_poison_scratch(is.engine, a, NULL) == MLAR_OK);
-        memset(is.prepared, 0, sizeof is.prepared);
         break;
     case 2:
         REQUIRE(mlar_engine_invalidate(is.engine, NULL) == MLAR_OK);
-        is.step_begun = false;
-        memset(is.prepared, 0, sizeof is.prepared);
+        forget();
         break;
     default:
         REQUIRE(mlar_engine_selftest(is.engine, NULL, NULL) ==
                 (is.config.selftest ? MLAR_OK : MLAR_ERROR_STATE));
+        if (is.config.selftest) forget();
         break;
     }
 }

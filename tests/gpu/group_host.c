@@ -45,7 +45,8 @@ static void *engine_thread(void *arg) {
     mlar_program *program = NULL;
     size_t bytes;
     int64_t *failures = calloc(1, sizeof *failures);
-    mlar_device_scope scope = mlar_device_enter(place.device);
+    mlar_device_scope scope;
+    GPU_MUST(mlar_device_enter(place.device, &scope, NULL));
     int ok = gpu_case_open(&c, &place, made) && gpu_engine_open(&e, &place, &config) &&
              runtime->stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING) == 0 &&
              gpu_case_enqueue(&e, 0, &c, ROWS);
@@ -66,7 +67,7 @@ static void *engine_thread(void *arg) {
     gpu_engine_close(&e);
     gpu_case_close(&c);
     case_free(made);
-    mlar_device_leave(place.device, &scope);
+    GPU_MUST(mlar_device_leave(place.device, &scope, MLAR_OK, NULL));
     return failures;
 }
 
@@ -152,7 +153,8 @@ void host_cost(void) {
         void *stream = NULL;
         if (!gpu_engine_open(&e, &place, &config)) continue;
         GPU_MUST(mlar_engine_capture(e.engine, 0, &c.bindings, 1, ROWS, &program, NULL));
-        mlar_device_scope scope = mlar_device_enter(place.device);
+        mlar_device_scope scope;
+        GPU_MUST(mlar_device_enter(place.device, &scope, NULL));
         (void)place.device->runtime.stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING);
         for (int changed = 0; changed < 2; changed++) {
             static double times[SAMPLES];
@@ -180,7 +182,7 @@ void host_cost(void) {
                    times[SAMPLES * 9 / 10], (double)(place.device->calls - calls) / SAMPLES);
         }
         (void)place.device->runtime.stream_destroy(stream);
-        mlar_device_leave(place.device, &scope);
+        GPU_MUST(mlar_device_leave(place.device, &scope, MLAR_OK, NULL));
         gpu_engine_close(&e);
     }
     gpu_case_close(&c);

@@ -127,7 +127,8 @@ void host_graph(void) {
     if (!gpu_case_open(&c, &place, made) || !gpu_engine_open(&e, &place, &config)) return;
     gpu_case_enqueue(&e, 0, &c, ROWS);
     uint8_t *eager = take_outputs(made, &bytes);
-    mlar_device_scope scope = mlar_device_enter(place.device);
+    mlar_device_scope scope;
+    GPU_MUST(mlar_device_enter(place.device, &scope, NULL));
     mlar_step step = {.struct_size = sizeof step, .rows = ROWS};
     int ok = runtime->stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING) == 0 &&
              runtime->capture_begin(stream, 0 /* global, as PyTorch does */) == 0;
@@ -151,7 +152,7 @@ void host_graph(void) {
     if (exec != NULL) (void)runtime->graph_exec_destroy(exec);
     if (graph != NULL) (void)runtime->graph_destroy(graph);
     (void)runtime->stream_destroy(stream);
-    mlar_device_leave(place.device, &scope);
+    GPU_MUST(mlar_device_leave(place.device, &scope, MLAR_OK, NULL));
     printf("  %zu nodes\n", nodes);
     free(eager);
     free(replayed);

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-case_spec engine_case_spec(uint64_t seed, int32_t rows, int32_t capacity_rows, int32_t window, int32_t extra) {
+case_spec engine_case_spec(uint64_t seed, int32_t rows, int32_t capacity_rows, int32_t window,
+                           int32_t extra) {
     case_spec spec = {.seed = seed,
                       .rows = rows,
                       .capacity_rows = capacity_rows,
@@ -119,7 +120,8 @@ void engine_case_close(engine_case *run) {
     free(run);
 }
 
-mlar_program *engine_case_capture(engine_case *run, int32_t kind, const step_case *made, int32_t capacity_rows) {
+mlar_program *engine_case_capture(engine_case *run, int32_t kind, const step_case *made,
+                                  int32_t capacity_rows) {
     mlar_bindings bindings = engine_case_bindings(made);
     mlar_program *program = NULL;
     mlar_diag diag = DIAG_INIT;
@@ -135,11 +137,13 @@ void engine_case_eager(engine_case *run, int32_t kind, step_case *made) {
     case_poison_outputs(made);
     mlar_status status = mlar_engine_prepare(run->engine, kind, &bindings, &step, NULL, &diag);
     if (status == MLAR_OK)
-        status = mlar_engine_enqueue(run->engine, kind, &bindings, made->spec.capacity_rows, &step, NULL, &diag);
+        status =
+            mlar_engine_enqueue(run->engine, kind, &bindings, made->spec.capacity_rows, &step, NULL, &diag);
     if (status != MLAR_OK) fail_msg("%s: %s", mlar_status_name(status), diag.message);
 }
 
-void engine_case_replay(engine_case *run, mlar_program *program, int32_t kind, step_case *made, int32_t rows) {
+void engine_case_replay(engine_case *run, mlar_program *program, int32_t kind, step_case *made,
+                        int32_t rows) {
     mlar_bindings bindings = engine_case_bindings(made);
     mlar_step step = {.struct_size = sizeof step, .rows = rows};
     case_poison_outputs(made);

@@ -2,10 +2,10 @@
  *
  * engine_case.h: an engine with its memory around the cases of cases.h, driven through the public API alone.
  *
- *     mlar_config config = engine_case_config(cases, count);       one layer kind for each case; change any of it
- *     engine_case *run = engine_case_open(&config);                memory of exactly the queried bytes, dirty
- *     engine_case_eager(run, kind, made);                          prepare and enqueue; outputs are in the case
- *     engine_case_close(run);
+ *     mlar_config config = engine_case_config(cases, count);       one layer kind for each case; change any
+ * of it engine_case *run = engine_case_open(&config);                memory of exactly the queried bytes,
+ * dirty engine_case_eager(run, kind, made);                          prepare and enqueue; outputs are in the
+ * case engine_case_close(run);
  *
  * Whatever fails here fails the test that called it, with the library's own message. */
 #ifndef TESTS_SUPPORT_ENGINE_CASE_H
@@ -36,7 +36,8 @@
 /* Statuses compared by name, so that a failure says more than a number. */
 #define MUST_BE(status, call) assert_string_equal(mlar_status_name(call), mlar_status_name(status))
 #define MUST(call)            MUST_BE(MLAR_OK, call)
-#define DIAG_INIT             {.struct_size = sizeof(mlar_diag)}
+#define DIAG_INIT                                                                                            \
+    { .struct_size = sizeof(mlar_diag) }
 
 /* A call that must fail with `wanted` and name `wanted_field` in a message that is not empty. */
 #define MUST_NAME(wanted, wanted_field, diag, call)                                                          \
@@ -58,7 +59,8 @@ typedef struct engine_case {
 
 /* Small sizes: 64 + 8, 4 heads, block size 16, ordinary contents. extra = 0: a window only. */
 case_spec engine_case_spec(uint64_t seed, int32_t rows, int32_t capacity_rows, int32_t window, int32_t extra);
-/* SPEC's d_v follows from the layout, so an engine cannot mix v32 with others: makes all scopes v32 if one is. */
+/* SPEC's d_v follows from the layout, so an engine cannot mix v32 with others: makes all scopes v32 if one
+ * is. */
 void engine_case_unmix(case_spec *spec);
 
 /* Kind k is for cases[k]; heads and head dims are those of cases[0]. max_rows is the largest capacity. */
@@ -70,7 +72,8 @@ engine_case *engine_case_open(const mlar_config *config);
 void engine_case_close(engine_case *run);
 
 /* One layer of one kind, captured for `capacity_rows`. */
-mlar_program *engine_case_capture(engine_case *run, int32_t kind, const step_case *made, int32_t capacity_rows);
+mlar_program *engine_case_capture(engine_case *run, int32_t kind, const step_case *made,
+                                  int32_t capacity_rows);
 /* prepare and enqueue at the case's own rows and capacity. Outputs are poisoned first. */
 void engine_case_eager(engine_case *run, int32_t kind, step_case *made);
 /* step, prepare, replay; the same poison. */
