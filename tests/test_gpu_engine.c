@@ -49,21 +49,21 @@ static void random_case(session *s, uint64_t seed, void *stream) {
     uint8_t *wanted = config.budget_bytes != 0 && config.policy == MLAR_POLICY_BALANCED
                           ? NULL /* ... except that it changes where rows are cut */
                           : on_the_cpu(&plain, made, spec.rows);
-    device_engine run = device_engine_open(s->device, &config);
-    device_engine_eager(&run, 0, &moved, stream);
+    device_engine *run = device_engine_open(s->device, &config);
+    device_engine_eager(run, 0, &moved, stream);
     if (wanted == NULL) wanted = engine_case_take(made);
     engine_case_same(made, wanted, "enqueue");
-    mlar_program *program = device_engine_capture(&run, 0, &moved, spec.capacity_rows);
-    device_engine_replay(&run, program, 0, &moved, spec.rows, stream);
+    mlar_program *program = device_engine_capture(run, 0, &moved, spec.capacity_rows);
+    device_engine_replay(run, program, 0, &moved, spec.rows, stream);
     engine_case_same(made, wanted, "replay");
-    MUST(mlar_engine_poison_scratch(run.engine, (uint32_t)seed, stream));
-    device_engine_replay(&run, program, 0, &moved, spec.rows, stream);
+    MUST(mlar_engine_poison_scratch(run->engine, (uint32_t)seed, stream));
+    device_engine_replay(run, program, 0, &moved, spec.rows, stream);
     engine_case_same(made, wanted, "replay over poison");
-    device_engine_replay(&run, program, 0, &moved, 0, stream); /* and another step in between */
-    device_engine_replay(&run, program, 0, &moved, spec.rows, stream);
+    device_engine_replay(run, program, 0, &moved, 0, stream); /* and another step in between */
+    device_engine_replay(run, program, 0, &moved, spec.rows, stream);
     engine_case_same(made, wanted, "replay after another");
-    MUST(mlar_engine_check_guards(run.engine, stream, NULL));
-    device_engine_close(&run);
+    MUST(mlar_engine_check_guards(run->engine, stream, NULL));
+    device_engine_close(run);
     device_case_free(&moved);
     free(wanted);
     case_free(made);
@@ -94,7 +94,7 @@ typedef struct fixture {
     session s;
     step_case *made[CASES];
     device_case moved[CASES];
-    device_engine run;
+    device_engine *run;
     void *stream;
     uint8_t *right[CASES][CAPACITY + 1]; /* by live rows */
 } fixture;
@@ -119,7 +119,7 @@ static fixture open_fixture(int32_t policy, int32_t route) {
 }
 
 static void close_fixture(fixture *f) {
-    device_engine_close(&f->run);
+    device_engine_close(f->run);
     for (int i = 0; i < CASES; i++) {
         device_case_free(&f->moved[i]);
         case_free(f->made[i]);
@@ -131,8 +131,8 @@ static void close_fixture(fixture *f) {
 
 static void begin(fixture *f, int which, int32_t rows) {
     mlar_step step = {.struct_size = sizeof step, .rows = rows};
-    MUST(mlar_engine_step(f->run.engine, &step, f->stream));
-    MUST(mlar_engine_prepare(f->run.engine, 0, &f->moved[which].bindings, NULL, f->stream, NULL));
+    MUST(mlar_engine_step(f->run->engine, &step, f->stream));
+    MUST(mlar_engine_prepare(f->run->engine, 0, &f->moved[which].bindings, NULL, f->stream, NULL));
 }
 
 static void fetched(fixture *f, int which, int32_t rows, const char *what) {
@@ -146,12 +146,12 @@ static void test_rebind(void **state) {
     (void)state;
     for (int32_t i = 0; i < 4; i++) {
         fixture f = open_fixture(policies[i % 2], routes[i / 2]);
-        mlar_program *program = device_engine_capture(&f.run, 0, &f.moved[0], CAPACITY);
+        mlar_program *program = device_engine_capture(f.run, 0, &f.moved[0], CAPACITY);
         for (int turn = 0; turn < 7; turn++) {
             int which = turn % CASES;
             int32_t rows = turn % (CAPACITY + 1);
             MUST(mlar_program_rebind(program, 0, &f.moved[which].bindings, f.stream, NULL));
-            device_engine_replay(&f.run, program, 0, &f.moved[which], rows, f.stream);
+            device_engine_replay(f.run, program, 0, &f.moved[which], rows, f.stream);
             engine_case_same(f.made[which], f.right[which][rows], "rebound");
         }
         uint64_t before = f.s.control->calls(NULL); /* nothing changed: the question about the stream, no launch */
@@ -162,7 +162,7 @@ static void test_rebind(void **state) {
         other.q_row_stride += 8;
         MUST_NAME(MLAR_ERROR_BINDING, "q_row_stride", diag,
                   mlar_program_rebind(program, 0, &other, f.stream, &diag));
-        device_engine_replay(&f.run, program, 0, &f.moved[0], ROWS, f.stream);
+        device_engine_replay(f.run, program, 0, &f.moved[0], ROWS, f.stream);
         engine_case_same(f.made[0], f.right[0][ROWS], "after a refused rebind");
         close_fixture(&f);
     }
@@ -176,7 +176,7 @@ static void test_nothing_is_launched_for_nothing(void **state) {
         fixture f = open_fixture(policies[i % 2], routes[i / 2]);
         const standin_control *control = f.s.control;
         int by_block = routes[i / 2] == MLAR_UPDATE_STEP_BLOCK, balanced = i % 2 == 0;
-        mlar_program *program = device_engine_capture(&f.run, 0, &f.moved[0], CAPACITY);
+        mlar_program *program = device_engine_capture(f.run, 0, &f.moved[0], CAPACITY);
         begin(&f, 0, ROWS);
         MUST(mlar_program_replay(program, f.stream)); /* node-params: carries the step into the nodes */
         assert_int_equal(f.s.device->runtime.stream_synchronize(f.stream), 0);
@@ -188,15 +188,15 @@ static void test_nothing_is_launched_for_nothing(void **state) {
         assert_string_equal(control->last_call(), "hipGraphLaunch");
 
         mlar_step step = {.struct_size = sizeof step, .rows = ROWS}; /* the same again */
-        uint64_t set_blocks = device_engine_stats(&f.run, f.stream).set_blocks;
-        MUST(mlar_engine_step(f.run.engine, &step, f.stream));
+        uint64_t set_blocks = device_engine_stats(f.run, f.stream).set_blocks;
+        MUST(mlar_engine_step(f.run->engine, &step, f.stream));
         assert_int_equal(control->calls("hipModuleLaunchKernel"), launches);
-        assert_int_equal(device_engine_stats(&f.run, f.stream).set_blocks, set_blocks);
+        assert_int_equal(device_engine_stats(f.run, f.stream).set_blocks, set_blocks);
         step.rows = 1; /* another */
-        MUST(mlar_engine_step(f.run.engine, &step, f.stream));
+        MUST(mlar_engine_step(f.run->engine, &step, f.stream));
         assert_int_equal(control->calls("hipModuleLaunchKernel"), launches + (uint64_t)by_block);
-        assert_int_equal(device_engine_stats(&f.run, f.stream).set_blocks, set_blocks + (uint64_t)by_block);
-        MUST(mlar_engine_prepare(f.run.engine, 0, &f.moved[0].bindings, NULL, f.stream, NULL));
+        assert_int_equal(device_engine_stats(f.run, f.stream).set_blocks, set_blocks + (uint64_t)by_block);
+        MUST(mlar_engine_prepare(f.run->engine, 0, &f.moved[0].bindings, NULL, f.stream, NULL));
         assert_int_equal(control->calls("hipModuleLaunchKernel"), launches + (uint64_t)(by_block + balanced));
         assert_int_equal(f.s.device->runtime.stream_synchronize(f.stream), 0);
         uint64_t updates = control->calls("hipGraphExecKernelNodeSetParams");
@@ -206,7 +206,7 @@ static void test_nothing_is_launched_for_nothing(void **state) {
         assert_int_equal(control->calls("hipGraphExecKernelNodeSetParams") - updates, by_block ? 0 : nodes);
         fetched(&f, 0, 1, "one row");
 
-        MUST(mlar_engine_invalidate(f.run.engine, f.stream)); /* everything again, once */
+        MUST(mlar_engine_invalidate(f.run->engine, f.stream)); /* everything again, once */
         begin(&f, 0, 1);
         launches = control->calls("hipModuleLaunchKernel");
         MUST(mlar_program_replay(program, f.stream));
@@ -221,7 +221,7 @@ static void test_runtime_calls_are_counted(void **state) {
     (void)state;
     for (int32_t i = 0; i < 4; i++) {
         fixture f = open_fixture(policies[i % 2], routes[i / 2]);
-        mlar_program *program = device_engine_capture(&f.run, 0, &f.moved[0], CAPACITY);
+        mlar_program *program = device_engine_capture(f.run, 0, &f.moved[0], CAPACITY);
         assert_int_equal(f.s.device->runtime.set_device(i % 2), 0);
         uint64_t calls = f.s.control->calls(NULL), counted = f.s.device->calls;
         for (int32_t rows = 0; rows <= CAPACITY; rows++) {
@@ -229,8 +229,8 @@ static void test_runtime_calls_are_counted(void **state) {
             begin(&f, 0, rows);
             MUST(mlar_program_replay(program, f.stream));
             if (i % 2 == 0) MUST(mlar_program_replay(program, NULL));
-            MUST(mlar_engine_prepare(f.run.engine, 0, &f.moved[0].bindings, &step, f.stream, NULL));
-            MUST(mlar_engine_enqueue(f.run.engine, 0, &f.moved[0].bindings, CAPACITY, &step, f.stream, NULL));
+            MUST(mlar_engine_prepare(f.run->engine, 0, &f.moved[0].bindings, &step, f.stream, NULL));
+            MUST(mlar_engine_enqueue(f.run->engine, 0, &f.moved[0].bindings, CAPACITY, &step, f.stream, NULL));
             uint64_t waiting = f.s.control->calls(NULL);
             assert_int_equal(f.s.device->runtime.set_device(0), 0);
             assert_int_equal(f.s.device->runtime.stream_synchronize(f.stream), 0);
@@ -251,10 +251,10 @@ static void test_61_programs_over_one_arena(void **state) {
     fixture f = open_fixture(MLAR_POLICY_BALANCED, MLAR_UPDATE_STEP_BLOCK);
     mlar_program *programs[61], *refused = NULL;
     mlar_diag diag;
-    for (int i = 0; i < 61; i++) programs[i] = device_engine_capture(&f.run, 0, &f.moved[i % CASES], CAPACITY);
+    for (int i = 0; i < 61; i++) programs[i] = device_engine_capture(f.run, 0, &f.moved[i % CASES], CAPACITY);
     MUST_NAME(MLAR_ERROR_LIMIT, "max_programs", diag,
-              mlar_engine_capture(f.run.engine, 0, &f.moved[0].bindings, 1, CAPACITY, &refused, &diag));
-    const mlar_stats before = device_engine_stats(&f.run, f.stream);
+              mlar_engine_capture(f.run->engine, 0, &f.moved[0].bindings, 1, CAPACITY, &refused, &diag));
+    const mlar_stats before = device_engine_stats(f.run, f.stream);
     assert_int_equal(before.programs, 61);
     for (int32_t rows = 0; rows <= CAPACITY; rows++) { /* lists have one length in all three: one prepare serves */
         for (int i = 0; i < 61; i++) {
@@ -264,15 +264,15 @@ static void test_61_programs_over_one_arena(void **state) {
         }
         for (int which = 1; which < CASES; which++) fetched(&f, which, rows, "one of 61");
     }
-    const mlar_stats after = device_engine_stats(&f.run, f.stream);
-    assert_int_equal(after.pool_used_bytes, f.run.memory.device_bytes);
+    const mlar_stats after = device_engine_stats(f.run, f.stream);
+    assert_int_equal(after.pool_used_bytes, f.run->memory.device_bytes);
     assert_int_equal(after.pool_used_high_bytes, before.pool_used_high_bytes);
     assert_int_equal(after.pool_reserved_bytes, before.pool_reserved_bytes);
     assert_int_equal(after.replays - before.replays, 5 * 40);
     assert_string_equal(after.variant, "gfx942");
     MUST(mlar_program_destroy(programs[7]));
-    programs[7] = device_engine_capture(&f.run, 0, &f.moved[2], CAPACITY); /* its slot and layer are free again */
-    device_engine_replay(&f.run, programs[7], 0, &f.moved[2], ROWS, f.stream);
+    programs[7] = device_engine_capture(f.run, 0, &f.moved[2], CAPACITY); /* its slot and layer are free again */
+    device_engine_replay(f.run, programs[7], 0, &f.moved[2], ROWS, f.stream);
     engine_case_same(f.made[2], f.right[2][ROWS], "in a reused slot");
     close_fixture(&f);
 }
@@ -282,7 +282,7 @@ static void test_steps_queued_back_to_back(void **state) {
     (void)state;
     fixture f = open_fixture(MLAR_POLICY_BALANCED, MLAR_UPDATE_STEP_BLOCK);
     mlar_program *programs[CASES];
-    for (int i = 0; i < CASES; i++) programs[i] = device_engine_capture(&f.run, 0, &f.moved[i], CAPACITY);
+    for (int i = 0; i < CASES; i++) programs[i] = device_engine_capture(f.run, 0, &f.moved[i], CAPACITY);
     for (int32_t turn = 0; turn < 5; turn++) {
         for (int i = 0; i < CASES; i++) device_case_poison(&f.moved[i]);
         for (int i = 0; i < CASES; i++) {
@@ -310,7 +310,7 @@ static void test_several_layers_in_one_program(void **state) {
         mlar_bindings bindings[CASES];
         mlar_program *program = NULL;
         for (int i = 0; i < CASES; i++) bindings[i] = f.moved[i].bindings;
-        MUST(mlar_engine_capture(f.run.engine, 0, bindings, CASES, CAPACITY, &program, NULL));
+        MUST(mlar_engine_capture(f.run->engine, 0, bindings, CASES, CAPACITY, &program, NULL));
         for (int32_t rows = 0; rows <= CAPACITY; rows++) {
             for (int i = 0; i < CASES; i++) device_case_poison(&f.moved[i]);
             begin(&f, 0, rows);
@@ -326,15 +326,15 @@ static void test_rows_on_the_device(void **state) {
     (void)state;
     for (int32_t r = 0; r < 2; r++) {
         fixture f = open_fixture(MLAR_POLICY_BALANCED, routes[r]);
-        mlar_program *program = device_engine_capture(&f.run, 0, &f.moved[0], CAPACITY);
+        mlar_program *program = device_engine_capture(f.run, 0, &f.moved[0], CAPACITY);
         void *address = NULL;
         MUST(mlar_device_allocate(f.s.device, 4, &address, NULL));
         mlar_step step = {.struct_size = sizeof step, .rows_device = address};
         for (int32_t rows = CAPACITY + 3; rows >= 0; rows--) {
             MUST(mlar_device_write(f.s.device, address, &rows, 4));
             device_case_poison(&f.moved[0]);
-            MUST(mlar_engine_step(f.run.engine, &step, f.stream));
-            MUST(mlar_engine_prepare(f.run.engine, 0, &f.moved[0].bindings, NULL, f.stream, NULL));
+            MUST(mlar_engine_step(f.run->engine, &step, f.stream));
+            MUST(mlar_engine_prepare(f.run->engine, 0, &f.moved[0].bindings, NULL, f.stream, NULL));
             MUST(mlar_program_replay(program, f.stream));
             fetched(&f, 0, rows < CAPACITY ? rows : CAPACITY, "rows on the device");
         }
@@ -358,8 +358,8 @@ static void test_enqueued_into_a_graph_of_the_hosts(void **state) {
             assert_int_equal(runtime->capture_begin(own, mode), 0);
             for (int i = 0; i < 61; i++) {
                 const mlar_bindings *bindings = &f.moved[i % CASES].bindings;
-                MUST(mlar_engine_prepare(f.run.engine, 0, bindings, &step, own, NULL));
-                MUST(mlar_engine_enqueue(f.run.engine, 0, bindings, CAPACITY, &step, own, NULL));
+                MUST(mlar_engine_prepare(f.run->engine, 0, bindings, &step, own, NULL));
+                MUST(mlar_engine_enqueue(f.run->engine, 0, bindings, CAPACITY, &step, own, NULL));
             }
             assert_int_equal(runtime->capture_end(own, &graph), 0);
             assert_int_equal(f.s.control->calls("hipMemcpyHtoDAsync"), copies);
@@ -370,7 +370,7 @@ static void test_enqueued_into_a_graph_of_the_hosts(void **state) {
             assert_int_equal(runtime->graph_instantiate(&exec, graph, 0), 0);
             for (int turn = 0; turn < 2; turn++) {
                 for (int i = 0; i < CASES; i++) device_case_poison(&f.moved[i]);
-                MUST(mlar_engine_poison_scratch(f.run.engine, 9u + (uint32_t)turn, NULL));
+                MUST(mlar_engine_poison_scratch(f.run->engine, 9u + (uint32_t)turn, NULL));
                 assert_int_equal(runtime->graph_launch(exec, f.stream), 0);
                 for (int i = 0; i < CASES; i++) fetched(&f, i, ROWS, "in the host's graph");
             }
@@ -386,11 +386,11 @@ static void test_a_program_in_a_graph_of_the_hosts(void **state) {
     (void)state;
     fixture f = open_fixture(MLAR_POLICY_BALANCED, MLAR_UPDATE_STEP_BLOCK);
     const mlar_runtime *runtime = &f.s.device->runtime;
-    mlar_program *program = device_engine_capture(&f.run, 0, &f.moved[0], CAPACITY);
+    mlar_program *program = device_engine_capture(f.run, 0, &f.moved[0], CAPACITY);
     size_t nodes = 0, recorded = 0;
     assert_non_null(mlar_program_graph(program));
     assert_int_equal(runtime->graph_nodes(mlar_program_graph(program), NULL, &nodes), 0);
-    assert_int_equal(nodes, mlar_sequence_nodes(&f.run.engine->layout.dims, 0, CAPACITY));
+    assert_int_equal(nodes, mlar_sequence_nodes(&f.run->engine->layout.dims, 0, CAPACITY));
     begin(&f, 0, ROWS);
     void *graph = NULL, *exec = NULL;
     assert_int_equal(runtime->stream_synchronize(f.stream), 0);
@@ -425,16 +425,16 @@ static void test_selftest(void **state) {
         config.strategy = strategies[i / 2 % 2];
         config.update_route = routes[i / 4];
         config.guard_bytes = 256;
-        device_engine run = device_engine_open(s.device, &config);
+        device_engine *run = device_engine_open(s.device, &config);
         mlar_diag diag = DIAG_INIT;
-        if (mlar_engine_selftest(run.engine, NULL, &diag) != MLAR_OK) fail_msg("%s", diag.message);
+        if (mlar_engine_selftest(run->engine, NULL, &diag) != MLAR_OK) fail_msg("%s", diag.message);
         void *stream = session_stream(&s, 1);
-        if (mlar_engine_selftest(run.engine, stream, &diag) != MLAR_OK) fail_msg("%s", diag.message);
-        assert_int_equal(device_engine_stats(&run, stream).programs, 0);
-        assert_int_equal(device_engine_stats(&run, stream).replays, 0);
-        MUST(mlar_engine_check_guards(run.engine, stream, &diag));
+        if (mlar_engine_selftest(run->engine, stream, &diag) != MLAR_OK) fail_msg("%s", diag.message);
+        assert_int_equal(device_engine_stats(run, stream).programs, 0);
+        assert_int_equal(device_engine_stats(run, stream).replays, 0);
+        MUST(mlar_engine_check_guards(run->engine, stream, &diag));
         session_stream_free(&s, stream);
-        device_engine_close(&run);
+        device_engine_close(run);
         case_free(made[0]);
         case_free(made[1]);
         session_end(&s);

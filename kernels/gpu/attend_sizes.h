@@ -2,20 +2,24 @@
  *
  * attend_sizes.h: the sizes of the portable engine, for its kernels and for the launch table alike. Plain C.
  *
- * A kernel is compiled for head groups of at most H heads (16, 32, 64) and for keys of at most 32 * U columns (U = 16
- * or 20). The tokens of a sub-tile follow from what fits beside the rest into LDS. */
+ * A kernel is compiled for head groups of at most H heads (16, 32, 64) and for keys of at most 32 * U columns
+ * (U = 16 or 20). The tokens of a sub-tile follow from what fits beside the rest into LDS. */
 #ifndef MLAR_KERNELS_GPU_ATTEND_SIZES_H
 #define MLAR_KERNELS_GPU_ATTEND_SIZES_H
 
 #define MLAR_BLOCK_THREADS 256
-#define MLAR_UNIT_COLUMNS 32 /* columns that a wave owns at a time */
-#define MLAR_UNITS_NARROW 16 /* d_qk <= 512 */
-#define MLAR_UNITS_WIDE 20   /* d_qk <= 640 */
+#define MLAR_UNIT_COLUMNS  32 /* columns that a wave owns at a time */
+#define MLAR_UNITS_NARROW  16 /* d_qk <= 512 */
+#define MLAR_UNITS_WIDE    20 /* d_qk <= 640 */
 
 /* Tokens of a sub-tile, by LDS: sm_90 (227 KB), gfx950 (160 KB), the rest (64 KB). */
-#define MLAR_TOKENS_SM_90(heads, units) ((heads) <= 16 && (units) == MLAR_UNITS_NARROW ? 64 : 32)
-#define MLAR_TOKENS_GFX950(heads, units) ((units) == MLAR_UNITS_NARROW ? 64 : 32)
-#define MLAR_TOKENS_GFX90A(heads, units) ((heads) <= ((units) == MLAR_UNITS_NARROW ? 32 : 16) ? 32 : 16)
+#define MLAR_TOKENS_SM_90(heads, units)   ((heads) <= 16 && (units) == MLAR_UNITS_NARROW ? 64 : 32)
+#define MLAR_TOKENS_GFX950(heads, units)  ((units) == MLAR_UNITS_NARROW ? 64 : 32)
+#define MLAR_TOKENS_GFX90A(heads, units)  ((heads) <= ((units) == MLAR_UNITS_NARROW ? 32 : 16) ? 32 : 16)
 #define MLAR_TOKENS_GFX1100(heads, units) ((heads) <= 16 && (units) == MLAR_UNITS_NARROW ? 32 : 16)
+
+/* attend_sm90.hip: threads of a block, and the dynamic shared memory that it asserts to be enough. */
+#define MLAR_SM90_THREADS   512
+#define MLAR_SM90_LDS_BYTES 231168
 
 #endif

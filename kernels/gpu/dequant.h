@@ -209,12 +209,12 @@ MLAR_DEVICE void mlar_chunk_convert(uint32_t out[8], const mlar_record_form *for
 
 /* ---- exact ---- */
 
-/* One byte times the scale: f32(fp8) * f32(scale), rounded to f32, then to bf16. */
+/* One byte times the scale: f32(fp8) * f32(scale), rounded to f32, then to bf16, which is the upper half of the result. */
 MLAR_DEVICE uint32_t mlar_fp8_exact(uint32_t word, int32_t i, uint32_t scale, int32_t fnuz) {
     const float unplace = mlar_f32_from_bits(fnuz ? 0x7b000000u : 0x7b800000u); /* 2^119, 2^120 */
-    const uint16_t product = mlar_bf16_from_f32(mlar_fp8_placed(word, i) * unplace * mlar_f32_from_bits(scale));
-    const int32_t encoding = fnuz ? MLAR_FP8_E4M3FNUZ : MLAR_FP8_E4M3FN;
-    return mlar_fp8_is_nan((uint8_t)(word >> 8 * i), encoding) ? MLAR_BF16_NAN_BITS : product;
+    return mlar_fp8_nan_bits(word, fnuz) & 0x80u << 8 * i ? MLAR_F32_NAN_BITS
+                                                           : mlar_bf16_above(mlar_fp8_placed(word, i) * unplace *
+                                                                             mlar_f32_from_bits(scale));
 }
 
 /* The same for any bytes and scale. */
@@ -224,8 +224,8 @@ MLAR_DEVICE void mlar_chunk_convert_exact(uint32_t out[8], const mlar_record_for
     if (fp8) {
         const uint32_t scale = form->scale_is_f32 ? chunk->scale : mlar_e8m0_to_f32_bits((uint8_t)chunk->scale);
         MLAR_UNROLL for (int32_t i = 0; i < 8; ++i)
-            out[i] = mlar_fp8_exact(chunk->word[i / 2], i % 2 * 2, scale, form->fnuz) |
-                     mlar_fp8_exact(chunk->word[i / 2], i % 2 * 2 + 1, scale, form->fnuz) << 16;
+            out[i] = mlar_pack_high(mlar_fp8_exact(chunk->word[i / 2], i % 2 * 2, scale, form->fnuz),
+                                    mlar_fp8_exact(chunk->word[i / 2], i % 2 * 2 + 1, scale, form->fnuz));
     }
     if (nan_to_zero) {
         MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) out[i] = mlar_bf16x2_nan_to_zero(out[i]);

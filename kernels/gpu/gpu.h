@@ -231,10 +231,16 @@ MLAR_DEVICE void mlar_store_f32x2(float *to, float x, float y) {
     *(MLAR_GLOBAL mlar_f32x2 *)to = pair;
 }
 
-/* Two f32 to bf16, to nearest even. */
+/* An f32 whose upper half is its bf16, to nearest even; NaN stays NaN. numeric.h's rounding, in 32 bits throughout. */
+MLAR_DEVICE uint32_t mlar_bf16_above(float value) {
+    const uint32_t bits = mlar_f32_bits(value);
+    return mlar_f32_bits_is_nan(bits) ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1u);
+}
+
+/* Two f32 to bf16. */
 MLAR_DEVICE uint32_t mlar_bf16x2(float low, float high) {
 #if defined(__HIP__)
-    return (uint32_t)mlar_bf16_from_f32(low) | (uint32_t)mlar_bf16_from_f32(high) << 16;
+    return mlar_pack_high(mlar_bf16_above(low), mlar_bf16_above(high));
 #else
     uint32_t pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));

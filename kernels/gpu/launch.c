@@ -122,10 +122,31 @@ static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, 
     return 1;
 }
 
+/* ---- the tuned engine of sm_90 ---- */
+
+static const char sm90_kernel[] = "mlar_attend_direct_sm90";
+
+/* It knows the caches that DeepSeek-V4 has, 16 bytes at a time. */
+static int32_t sm90_serves(const gpu_arch *arch, const mlar_shape *shape, const mlar_layer_params *layer) {
+    if (!arch->nvidia || layer == NULL || shape->nope != 448 || shape->rope != 64) return 0;
+    for (int32_t s = 0; s < layer->scope_count; s++)
+        if (layer->scope[s].layout != MLAR_LAYOUT_DSV4 || !layer->scope[s].wide) return 0;
+    return 1;
+}
+
+/* One block for each unit. */
+static int32_t sm90_launch(uint32_t blocks, mlar_gpu_launch *launch) {
+    launch->unit = "attend_sm90";
+    launch->kernel = sm90_kernel;
+    launch->grid_blocks = blocks;
+    launch->block_threads = MLAR_SM90_THREADS;
+    launch->dynamic_lds_bytes = MLAR_SM90_LDS_BYTES;
+    return 1;
+}
+
 int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_args *args,
                            const mlar_layer_params *layer, mlar_gpu_launch *launch) {
     const gpu_arch *known = arch_of(arch);
-    (void)layer;
     if (known == NULL) return 0;
     switch (stage) {
     case MLAR_STAGE_SET_BLOCK:
@@ -138,6 +159,8 @@ int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_arg
                             launch);
     case MLAR_STAGE_ATTEND_GATHERED:
     case MLAR_STAGE_ATTEND_DIRECT:
+        if (stage == MLAR_STAGE_ATTEND_DIRECT && sm90_serves(known, &args->shape, layer))
+            return sm90_launch(at_most(mlar_attend_grid(&args->shape, args->row_count), INT32_MAX), launch);
         return attend_launch(known, attend_kernel_of(known, &args->shape), stage == MLAR_STAGE_ATTEND_DIRECT,
                              at_most(mlar_attend_grid(&args->shape, args->row_count), args->shape.workers),
                              launch);
@@ -163,5 +186,6 @@ int32_t mlar_gpu_kernel_at(const char *arch, int32_t index, mlar_gpu_launch *ker
         for (int32_t direct = 0; direct < 2; direct++)
             if (index-- == 0) return attend_launch(known, &attend_kernels[i], direct, 1, kernel);
     }
+    if (known->nvidia && index == 0) return sm90_launch(1, kernel);
     return 0;
 }

@@ -85,19 +85,19 @@ MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
     }
 }
 
-/* Begins the next tile. What the index list says of token `token` of it: a slot, -1 beyond the list's end. */
-MLAR_DEVICE int32_t sm90_next_slot(const sm90_block *b, sm90_tiles *t, int32_t token) {
-    int32_t slot = -1;
+/* Begins the next tile: what the index list says of the lane's two tokens, -1 beyond the list's end. */
+MLAR_DEVICE void sm90_next_slots(const sm90_block *b, sm90_tiles *t, int32_t slot[2]) {
+    slot[0] = slot[1] = -1;
     if (t->left == 0) sm90_next_run(b, t);
     if (t->left == 0) {
         t->scope = -1;
-        return slot;
+        return;
     }
-    if (token < t->count) slot = t->entries[token];
+    MLAR_UNROLL for (int32_t h = 0; h < 2; ++h)
+        if (32 * h + mlar_lane() < t->count) slot[h] = t->entries[32 * h + mlar_lane()];
     t->entries += MLAR_KEY_TILE;
     t->count -= MLAR_KEY_TILE;
     t->left -= 1;
-    return slot;
 }
 
 /* ---- copying ---- */
@@ -107,26 +107,45 @@ MLAR_DEVICE uint64_t sm90_lane_get_u64(uint64_t value, int32_t from) {
            (uint64_t)mlar_lane_get_u32((uint32_t)(value >> 32), from) << 32;
 }
 
+/* What a copier's lane knows of a token of the tile. */
+typedef struct sm90_token {
+    uint64_t record;
+    const uint8_t *scales;
+} sm90_token;
+
+/* Finds a token by its slot. Reports it if it is invalid: one copier, one head group. */
+MLAR_DEVICE sm90_token sm90_locate(const sm90_block *b, int32_t in_scope, int32_t slot, int32_t report) {
+    const mlar_scope_params *scope = &b->layer->scope[in_scope];
+    sm90_token token = {0, 0};
+    if (mlar_slot_counts(scope, slot)) {
+        const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
+        token.record = (uint64_t)(scope->cache + place.record) + (scope->fp8 == MLAR_FP8_E4M3FNUZ);
+        token.scales = scope->cache + place.scales;
+    } else if (slot != -1 && report) {
+        mlar_atomic_add_u64(b->args->invalid_indices, 1);
+    }
+    return token;
+}
+
 /* Asks for the octet whose tokens lanes first .. first + 7 know, and hands the slot over. */
-MLAR_DEVICE void sm90_copy_octet(const sm90_block *b, const sm90_ring *ring, int32_t first, uint64_t record,
-                                 const uint8_t *scales) {
+MLAR_DEVICE void sm90_copy_octet(const sm90_block *b, const sm90_ring *ring, int32_t first, sm90_token token) {
     const int32_t lane = mlar_lane();
     const uint32_t raw = sm90_raw(b, ring), full = sm90_raw_full(b, ring);
     MLAR_UNROLL for (int32_t t = 0; t < 8; ++t) {
-        const uint64_t from = sm90_lane_get_u64(record, first + t);
+        const uint64_t from = sm90_lane_get_u64(token.record, first + t);
         if (from)
             sm90_copy16(raw + (uint32_t)(t * SM90_RECORD_BYTES + 16 * lane), sm90_record_bytes(from) + 16 * lane, 1);
     }
     { /* the last 64 bytes of each */
-        const uint64_t from = sm90_lane_get_u64(record, first + lane / 4);
+        const uint64_t from = sm90_lane_get_u64(token.record, first + lane / 4);
         const int32_t at = 512 + 16 * (lane & 3);
         if (from)
             sm90_copy16(raw + (uint32_t)(lane / 4 * SM90_RECORD_BYTES + at), sm90_record_bytes(from) + at, 1);
     }
     if ((lane & ~7) == first) {
         const uint32_t t = (uint32_t)lane & 7;
-        if (record) sm90_copy8(raw + SM90_RAW_SCALES + 8 * t, scales);
-        sm90_store8(raw + SM90_RAW_RECORDS + 8 * t, (uint32_t)record, (uint32_t)(record >> 32));
+        if (token.record) sm90_copy8(raw + SM90_RAW_SCALES + 8 * t, token.scales);
+        sm90_store8(raw + SM90_RAW_RECORDS + 8 * t, (uint32_t)token.record, (uint32_t)(token.record >> 32));
     }
     if (lane == 0) sm90_store4(raw + SM90_RAW_END, 0);
     sm90_barrier_arrive_copied(full);
@@ -134,40 +153,38 @@ MLAR_DEVICE void sm90_copy_octet(const sm90_block *b, const sm90_ring *ring, int
     if (lane == 0) sm90_barrier_arrive(full);
 }
 
-/* Copier `copier` of SM90_COPIERS: octets copier, copier + 2, ... of every tile; a lane knows one token of each four
- * octets. */
+/* Copier `copier`: of the block's octets those that fall on its slots. Its lanes know all tokens of a tile, two each:
+ * slot[h] is what the list says of token 32 h + lane of the next tile, asked for one tile ahead. */
 MLAR_DEVICE void sm90_copy(const sm90_block *b, int32_t copier) {
-    const int32_t lane = mlar_lane(), token = 8 * (lane / 8 * SM90_COPIERS + copier) + (lane & 7);
+    const int32_t lane = mlar_lane(), report = copier == 0 && b->control->share.head_begin == 0;
     sm90_tiles tiles = {0, 0, 0, 0, b->control->share.span.row, b->control->share.span.tile};
-    sm90_ring ring = {copier, 0};
-    int32_t slot = sm90_next_slot(b, &tiles, token), begun = 0;
+    sm90_ring ring = {0, 0};
+    int32_t slot[2], begun = 0;
+    sm90_next_slots(b, &tiles, slot);
     while (tiles.scope >= 0) {
-        const mlar_scope_params *scope = &b->layer->scope[tiles.scope];
-        const uint8_t *scales = 0;
-        uint64_t record = 0;
-        if (mlar_slot_counts(scope, slot)) {
-            const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
-            record = (uint64_t)(scope->cache + place.record) + (scope->fp8 == MLAR_FP8_E4M3FNUZ);
-            scales = scope->cache + place.scales;
-        } else if (slot != -1 && b->control->share.head_begin == 0) {
-            mlar_atomic_add_u64(b->args->invalid_indices, 1);
-        }
-        slot = sm90_next_slot(b, &tiles, token); /* of the next tile: asked for, not awaited */
-        MLAR_NO_UNROLL for (int32_t first = 0; first < 32; first += 8) {
-            sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
-            sm90_copy_octet(b, &ring, first, record, scales);
-            sm90_ring_on(b, &ring, SM90_COPIERS);
-            if (!begun && lane == 0) sm90_barrier_arrive(sm90_address(&b->control->begun));
-            begun = 1;
-        }
+        const int32_t scope = tiles.scope;
+        sm90_token token[2];
+        MLAR_UNROLL for (int32_t h = 0; h < 2; ++h) token[h] = sm90_locate(b, scope, slot[h], report);
+        sm90_next_slots(b, &tiles, slot);
+        MLAR_UNROLL for (int32_t h = 0; h < 2; ++h)
+            MLAR_NO_UNROLL for (int32_t first = 0; first < 32; first += 8) {
+                if (ring.slot % SM90_COPIERS == copier) {
+                    sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
+                    sm90_copy_octet(b, &ring, first, token[h]);
+                    if (!begun && lane == 0) sm90_barrier_arrive(sm90_address(&b->control->begun));
+                    begun = 1;
+                }
+                sm90_ring_on(b, &ring, 1);
+            }
     }
-    /* One end for each converter. */
-    for (int32_t i = 0; i < SM90_CONVERTERS / SM90_COPIERS; ++i) {
-        sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
-        if (lane == 0) sm90_store4(sm90_raw(b, &ring) + SM90_RAW_END, 1);
-        sm90_barrier_arrive_copied(sm90_raw_full(b, &ring));
-        if (lane == 0) sm90_barrier_arrive(sm90_raw_full(b, &ring));
-        sm90_ring_on(b, &ring, SM90_COPIERS);
+    MLAR_NO_UNROLL for (int32_t i = 0; i < SM90_CONVERTERS; ++i) { /* one end for each converter */
+        if (ring.slot % SM90_COPIERS == copier) {
+            sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
+            if (lane == 0) sm90_store4(sm90_raw(b, &ring) + SM90_RAW_END, 1);
+            sm90_barrier_arrive_copied(sm90_raw_full(b, &ring));
+            if (lane == 0) sm90_barrier_arrive(sm90_raw_full(b, &ring));
+        }
+        sm90_ring_on(b, &ring, 1);
     }
 }
 
@@ -249,7 +266,7 @@ MLAR_DEVICE void sm90_convert_rope(const mlar_u32x4 *raw, uint64_t record, uint3
     }
 }
 
-/* Converter `converter` of SM90_CONVERTERS: octets converter, converter + 6, ... of the block. */
+/* Converter `converter`: octets converter, converter + SM90_CONVERTERS, ... of the block. */
 MLAR_DEVICE void sm90_convert_octets(const sm90_block *b, int32_t converter) {
     const int32_t lane = mlar_lane(), quarter = lane & 3, t = lane >> 2;
     /* A nope chunk becomes two chunks of 16 bytes, a rope chunk stays one. The row's number mod 8 is t. */

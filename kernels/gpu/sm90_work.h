@@ -3,7 +3,7 @@
  * sm90_work.h: what the warps of the tuned NVIDIA engine share: the block's shared memory, the barriers by which the
  * roles hand data to one another, and the walk over the block's parts that every role makes for itself.
  *
- * A block has 16 warps in four warpgroups: eight warps attend, two copy, six convert. It holds two key tiles of 64
+ * A block has 16 warps in four warpgroups: eight warps attend, three copy, five convert. It holds two key tiles of 64
  * tokens; tile number n of the block (counted over all its parts) stands in stage n % 2. An octet is eight tokens of a
  * tile; octet number 8 n + k goes through the ring of raw slots:
  *
@@ -12,8 +12,9 @@
  *                 wait empty[stage][half], write bf16 keys and which count, arrive full[stage]
  *     consumers   wait full[stage], scores, softmax, arrive probs[stage] (wide only), P V, arrive empty[stage][half]
  *
- * Each role meets the same tiles in the same order, so that numbers alone say which phase of a barrier is meant. This
- * file knows no number format and no matrix instruction. */
+ * Each role meets the same tiles in the same order, so that numbers alone say which phase of a barrier is meant. A
+ * barrier tells only odd phases from even ones: whoever waits for one must have seen the phase before. Hence a slot has
+ * one copier and one converter for good. This file knows no number format and no matrix instruction. */
 #ifndef MLAR_KERNELS_GPU_SM90_WORK_H
 #define MLAR_KERNELS_GPU_SM90_WORK_H
 
@@ -23,8 +24,8 @@
 #define SM90_THREADS      512
 #define SM90_GROUP        128 /* threads of a warpgroup */
 #define SM90_CONSUMERS    256
-#define SM90_COPIERS      2 /* warps */
-#define SM90_CONVERTERS   6
+#define SM90_COPIERS      3 /* warps: one has the slots of its number mod 3 */
+#define SM90_CONVERTERS   5 /* warps: one has the slots of its number mod 5 */
 #define SM90_D            512 /* d_qk = d_v: nope 448, rope 64 */
 #define SM90_PANEL_BYTES  8192  /* 64 rows of 64 columns (sm90_ptx.h) */
 #define SM90_STAGE_BYTES  65536 /* a key tile: 8 panels of 64 tokens */
@@ -38,7 +39,7 @@
 #define SM90_RAW_RECORDS   4672 /* u64 a token: where it is; sm90_fetch.h */
 #define SM90_RAW_END       4736 /* u32: not 0: no octet, the converter is done */
 #define SM90_RAW_BYTES     4864
-#define SM90_WIDE_SLOTS    5
+#define SM90_WIDE_SLOTS    5 /* multiples of SM90_CONVERTERS */
 #define SM90_NARROW_SLOTS  10
 
 /* Byte offsets in shared memory. */
@@ -64,7 +65,7 @@ typedef struct sm90_control {
     uint64_t full[2];                      /* 8: a tile's octets */
     uint64_t empty[2][2];                  /* 8: the consuming warps; [stage][half of the tokens] */
     uint64_t probs[2];                     /* 4: the warps that make the probabilities (wide) */
-    uint64_t begun;                        /* 2: the copiers have asked for their first keys */
+    uint64_t begun;                        /* 3: the copiers have asked for their first keys */
     uint8_t counts[2][8]; /* [stage][octet], bit t: its token t counts */
     float alpha[2][SM90_WIDE_HEADS]; /* by which the tile's maximum shrinks what was summed before */
     float factor[SM90_WIDE_HEADS];   /* what the sum is multiplied by in the end */

@@ -2,6 +2,7 @@
  *
  * calls.c: what every entry point goes through (the lock, the count, the failure that a test has ordered), the calls
  * about the runtime and its devices, modules, and the control table. */
+#define _GNU_SOURCE /* a recursive mutex, initialised statically */
 #include "tests/standin/state.h"
 
 #include <stdarg.h>
@@ -10,7 +11,8 @@
 
 standin_state standin_now;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Recursive, so that a fault while work runs fails one test and does not stop the rest. */
+static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static standin_entry *entries;
 static uint64_t call_count;
 static const char *last_call = "";

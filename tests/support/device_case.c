@@ -62,15 +62,21 @@ mlar_config device_engine_config(mlar_device *device, const step_case *const *ca
     return config;
 }
 
-device_engine device_engine_open(mlar_device *device, const mlar_config *config) {
-    device_engine run = {.device = device, .config = *config, .memory = {.struct_size = sizeof run.memory}};
+device_engine *device_engine_open(mlar_device *device, const mlar_config *config) {
+    device_engine *run = calloc(1, sizeof *run); /* an arena stays where it is while it is held */
     mlar_diag diag = DIAG_INIT;
-    must(mlar_memory_query(config, &run.memory, &diag), &diag, "query");
-    must(mlar_arena_from_pool(&run.arena, device, run.memory.device_bytes, &diag), &diag, "pool");
-    assert_int_equal(posix_memalign(&run.host_memory, (size_t)run.memory.host_align_bytes,
-                                    (size_t)run.memory.host_bytes), 0);
-    memset(run.host_memory, 0xff, (size_t)run.memory.host_bytes);
-    must(mlar_engine_init(config, device, &run.arena, run.host_memory, run.memory.host_bytes, &run.engine, &diag),
+    assert_non_null(run);
+    run->device = device;
+    run->config = *config;
+    run->memory.struct_size = sizeof run->memory;
+    must(mlar_memory_query(config, &run->memory, &diag), &diag, "query");
+    must(mlar_arena_from_pool(&run->arena, device, run->memory.device_bytes, &diag), &diag, "pool");
+    assert_int_equal(posix_memalign(&run->host_memory, (size_t)run->memory.host_align_bytes,
+                                    (size_t)run->memory.host_bytes),
+                     0);
+    memset(run->host_memory, 0xff, (size_t)run->memory.host_bytes);
+    must(mlar_engine_init(config, device, &run->arena, run->host_memory, run->memory.host_bytes, &run->engine,
+                          &diag),
          &diag, "init");
     return run;
 }
@@ -79,7 +85,7 @@ void device_engine_close(device_engine *run) {
     MUST(mlar_engine_deinit(run->engine));
     MUST(mlar_arena_release(&run->arena, NULL));
     free(run->host_memory);
-    memset(run, 0, sizeof *run);
+    free(run);
 }
 
 mlar_program *device_engine_capture(device_engine *run, int32_t kind, const device_case *moved,

@@ -34,7 +34,7 @@ typedef struct device_engine {
 /* `config` for that device's profile. */
 mlar_config device_engine_config(mlar_device *device, const step_case *const *cases, int32_t count);
 /* Queries, takes a pool of exactly those bytes, inits in a host block of exactly those bytes, dirty. */
-device_engine device_engine_open(mlar_device *device, const mlar_config *config);
+device_engine *device_engine_open(mlar_device *device, const mlar_config *config);
 void device_engine_close(device_engine *run);
 
 mlar_program *device_engine_capture(device_engine *run, int32_t kind, const device_case *moved, int32_t capacity_rows);
