@@ -180,7 +180,7 @@ mlar_status mlar_plan_make(const mlar_plan_request *requests, int32_t count, uin
     mlar_plan_problem problem;
     uint64_t placed[MLAR_PLAN_MAX_REQUESTS];
     uint64_t offsets[MLAR_PLAN_MAX_REQUESTS];
-    uint8_t order[MLAR_PLAN_MAX_REQUESTS];
+    uint8_t order[MLAR_PLAN_MAX_REQUESTS] = {0};
     if (plan == NULL || count < 0 || (count > 0 && requests == NULL)) {
         return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "plan", count, 0,
                          "mlar_plan_make: a pointer is null or the count is negative");

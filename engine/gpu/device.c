@@ -96,7 +96,7 @@ static mlar_status read_arch(mlar_runtime *runtime, int32_t ordinal, char *arch,
     } else if (runtime->device_properties_old != NULL) {
         error = runtime->device_properties_old(properties, ordinal);
     }
-    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "device properties", diag);
+    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipGetDeviceProperties", diag);
     if (runtime->vendor->device == MLAR_DEVICE_HIP) find_gfx(properties, sizeof properties, arch, size);
     return MLAR_OK;
 }
@@ -110,11 +110,10 @@ static mlar_status read_profile(mlar_device *device, mlar_diag *diag) {
     int error = runtime->device_attribute(&units, runtime->vendor->attribute_compute_units, device->ordinal);
     if (error == MLAR_GPU_SUCCESS)
         error = runtime->device_attribute(&wave, runtime->vendor->attribute_wave, device->ordinal);
-    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "device attribute", diag);
-    /* A runtime that does not know the question has no pools. */
-    if (runtime->device_attribute(&pools, runtime->vendor->attribute_pools, device->ordinal) !=
-        MLAR_GPU_SUCCESS)
-        pools = 0;
+    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipDeviceGetAttribute", diag);
+    error = runtime->device_attribute(&pools, runtime->vendor->attribute_pools, device->ordinal);
+    if (error == MLAR_GPU_ERROR_INVALID_VALUE) pools = 0; /* one that does not know the question has none */
+    else if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipDeviceGetAttribute", diag);
     device->has_pools = pools != 0 && runtime->pool_create != NULL && runtime->pool_malloc != NULL &&
                         runtime->pool_free != NULL && runtime->pool_destroy != NULL &&
                         runtime->pool_set != NULL && runtime->pool_get != NULL;

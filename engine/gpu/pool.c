@@ -64,9 +64,13 @@ static mlar_status empty_pool(mlar_arena_body *body, void *base, mlar_diag *diag
         if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipFreeAsync", diag);
         body->pool_emptied = 1;
     }
+    /* The block is back where it came from. A capture puts off the rest; what else these two report is about
+     * something earlier, for a pool that exists and is empty can be destroyed. */
     int error = runtime->stream_synchronize(NULL);
-    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipStreamSynchronize", diag);
-    return mlar_runtime_status(runtime, runtime->pool_destroy(body->pool), "hipMemPoolDestroy", diag);
+    mlar_status status = mlar_runtime_status(runtime, error, "hipStreamSynchronize", diag);
+    if (status == MLAR_ERROR_CAPTURING) return status;
+    status = mlar_runtime_status(runtime, runtime->pool_destroy(body->pool), "hipMemPoolDestroy", diag);
+    return status == MLAR_ERROR_CAPTURING ? status : MLAR_OK;
 }
 
 static mlar_status pool_release(void *context, void *base, uint64_t bytes, mlar_diag *diag) {

@@ -9,10 +9,11 @@
  * A cache is `num_blocks` blocks, `block_stride_bytes` apart. Token `offset` (0 .. block_size - 1) of a
  * block:
  *
- *     layout  record, at offset * record_bytes            scales                             d_qk         d_v
- *     dsv4    nope fp8, rope bf16                          8 bytes (one e8m0 per 64 fp8,      nope + rope
- * same rest ignored), all behind the block's last record v32     nope fp8, nope/128 f32 scales, rope bf16
- * inside the record, behind the fp8  nope + rope  nope bf16    nope + rope bf16 none nope + rope  same
+ *     layout  record, at offset * record_bytes       scales                               d_qk         d_v
+ *     dsv4    nope fp8, rope bf16                     8 bytes (one e8m0 per 64 fp8, rest   nope + rope  same
+ *                                                     ignored), behind the last record
+ *     v32     nope fp8, nope/128 f32, rope bf16       inside the record, behind the fp8    nope + rope  nope
+ *     bf16    nope + rope bf16                        none                                 nope + rope  same
  *
  * Defaults: dsv4 448 + 64 (584 bytes a token), v32 512 + 64 (656 bytes), bf16 512 values (1024 bytes). `nope`
  * is a multiple of 64 in 64..512 (v32: of 128), `rope` even in 0..128, a block holds 1..65536 tokens. The

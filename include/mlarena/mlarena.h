@@ -55,13 +55,16 @@
  *   step, rebind                 ok     ok            CAPTURING       DEVICE_LOST   FORKED
  *   prepare, enqueue             ok     ok            ok              DEVICE_LOST   FORKED
  *   replay                       -      ok            the runtime's   DEVICE_LOST   FORKED
- *   (replay without a step, or by policy balanced without a prepare since the last step: a dash. It asks the
- * runtime nothing but the launch; CUDA records a launch into a captured stream as a child graph.) selftest,
- * stats, guards      ok     ok            CAPTURING       DEVICE_LOST   FORKED poison, reset counters ok ok
- * CAPTURING       DEVICE_LOST   FORKED invalidate, program_destroy  ok     ok            ok              ok
- * ok deinit                       ok     ok            CAPTURING       ok            ok init that failed
- * leaves no engine, holds no arena, and may be called again with the same memory; a capture that failed
- * leaves no program and the engine as it was. */
+ *   selftest, stats, guards      ok     ok            CAPTURING       DEVICE_LOST   FORKED
+ *   poison, reset counters       ok     ok            CAPTURING       DEVICE_LOST   FORKED
+ *   invalidate, program_destroy  ok     ok            ok              ok            ok
+ *   deinit                       ok     ok            CAPTURING       ok            ok
+ *
+ * A replay without a step, or by policy balanced without a prepare since the last step, is a dash. It asks
+ * the runtime nothing but the launch; CUDA records a launch into a captured stream as a child graph. The
+ * self-test forgets the step: begin one before the next replay. An init that failed leaves no engine, holds
+ * no arena, and may be called again with the same memory; a capture that failed leaves no program and the
+ * engine as it was. */
 #ifndef MLARENA_MLARENA_H
 #define MLARENA_MLARENA_H
 

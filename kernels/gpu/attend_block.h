@@ -2,24 +2,25 @@
  *
  * attend_block.h: the portable attention engine, for every target: 256 threads serve a head group.
  *
- * Columns are split over waves, for everything. A wave owns 64 or 128 columns of the key (and at most 32 more of keys
- * wider than 512): it loads and converts them into LDS, multiplies its columns of Q with them, and later its columns
- * of V, which are the same LDS, with the weights. So the key tile needs no barrier; a barrier stands only where the
- * waves' partial scores are summed, and where the weights have been written:
+ * Columns are split over waves, for everything. A wave owns 64 or 128 columns of the key (and at most 32 more
+ * of keys wider than 512): it loads and converts them into LDS, multiplies its columns of Q with them, and
+ * later its columns of V, which are the same LDS, with the weights. So the key tile needs no barrier; a
+ * barrier stands only where the waves' partial scores are summed, and where the weights have been written:
  *
  *     convert the own columns of sub-tile n (loaded before)      LDS keys    bf16 [tokens][columns]
  *     begin to load the own columns of n + 1
  *     partial scores, own columns                                LDS scores  f32 [wave][heads][tokens]
  *     -- barrier --
- *     sum over waves in order, mask, online softmax              LDS weights bf16 [heads][tokens], LDS moved [heads]
+ *     sum over waves in order, mask, online softmax              LDS weights bf16 [heads][tokens], LDS moved
+ * [heads]
  *     -- barrier --
  *     O = O * moved + weights * V, own columns                   registers
  *
- * Q (own columns) and O (own columns) stay in registers; heads beyond the group are computed as zeros and not written.
- * A group of at most 16 heads has weights of two bf16 each, which costs little there: with few heads the rounding errors of
- * one bf16 do not average out, and SPEC's bound of relative L2 leaves little room.
- * Masked tokens are zeros in LDS and have weight 0 whatever their score. Sums have a fixed order, so results do too.
- * Key columns beyond d_qk are zeros. This file knows no target: mma.h and attend_sizes.h do. */
+ * Q (own columns) and O (own columns) stay in registers; heads beyond the group are computed as zeros and not
+ * written. A group of at most 16 heads has weights of two bf16 each, which costs little there: with few heads
+ * the rounding errors of one bf16 do not average out, and SPEC's bound of relative L2 leaves little room.
+ * Masked tokens are zeros in LDS and have weight 0 whatever their score. Sums have a fixed order, so results
+ * do too. Key columns beyond d_qk are zeros. This file knows no target: mma.h and attend_sizes.h do. */
 #ifndef MLAR_KERNELS_GPU_ATTEND_BLOCK_H
 #define MLAR_KERNELS_GPU_ATTEND_BLOCK_H
 
@@ -30,13 +31,13 @@
 
 /* Registers decide how much is done side by side: a CDNA wave has four times an SM's or an RDNA wave's. */
 #if defined(__GFX9__)
-#define MLAR_SCORE_STRIPS 4
+#define MLAR_SCORE_STRIPS              4
 #define MLAR_LOADS_AHEAD(heads, units) 1
 #elif defined(__HIP__)
-#define MLAR_SCORE_STRIPS 1
+#define MLAR_SCORE_STRIPS              1
 #define MLAR_LOADS_AHEAD(heads, units) ((heads) <= 16 && (units) == MLAR_UNITS_NARROW)
 #else
-#define MLAR_SCORE_STRIPS 2
+#define MLAR_SCORE_STRIPS              2
 #define MLAR_LOADS_AHEAD(heads, units) ((heads) <= ((units) == MLAR_UNITS_NARROW ? 32 : 16))
 #endif
 
@@ -55,16 +56,19 @@ template <int HEADS, int UNITS> struct mlar_block_sizes {
         TOKENS = MLAR_BLOCK_TOKENS(HEADS, UNITS),
         WAVES = MLAR_BLOCK_THREADS / MLAR_WAVE,
         STRIPS = HEADS / 16,
-        SCORE_STRIPS = STRIPS < MLAR_SCORE_STRIPS ? STRIPS : MLAR_SCORE_STRIPS, /* whose scores are summed side by side */
-        OWN_BASE = MLAR_UNITS_NARROW / WAVES,             /* neighbouring units that each wave owns ... */
-        OWN = OWN_BASE + (UNITS > MLAR_UNITS_NARROW),     /* ... and one of those beyond column 512 */
-        KEY_STRIDE = UNITS * MLAR_UNIT_COLUMNS + 8,       /* 16 bytes off a multiple of the banks */
+        SCORE_STRIPS = STRIPS < MLAR_SCORE_STRIPS
+                           ? STRIPS
+                           : MLAR_SCORE_STRIPS,       /* whose scores are summed side by side */
+        OWN_BASE = MLAR_UNITS_NARROW / WAVES,         /* neighbouring units that each wave owns ... */
+        OWN = OWN_BASE + (UNITS > MLAR_UNITS_NARROW), /* ... and one of those beyond column 512 */
+        KEY_STRIDE = UNITS * MLAR_UNIT_COLUMNS + 8,   /* 16 bytes off a multiple of the banks */
         SCORE_STRIDE = TOKENS + MLAR_SCORE_PAD,
         WEIGHT_STRIDE = TOKENS + 8,
-        WEIGHT_PARTS = HEADS == 16 ? 2 : 1, /* bf16 values that make a weight */
-        LANES_PER_HEAD = MLAR_BLOCK_THREADS / HEADS,      /* of the softmax */
+        WEIGHT_PARTS = HEADS == 16 ? 2 : 1,          /* bf16 values that make a weight */
+        LANES_PER_HEAD = MLAR_BLOCK_THREADS / HEADS, /* of the softmax */
         TOKENS_PER_LANE = TOKENS / LANES_PER_HEAD,
-        TOKENS_AT_ONCE = TOKENS_PER_LANE < 4 ? TOKENS_PER_LANE : 4, /* neighbours, so that a lane reads up to 16 bytes */
+        TOKENS_AT_ONCE =
+            TOKENS_PER_LANE < 4 ? TOKENS_PER_LANE : 4, /* neighbours, so that a lane reads up to 16 bytes */
         BASE_LANES = OWN_BASE * MLAR_UNIT_COLUMNS / MLAR_CHUNK, /* lanes that share a token while loading */
         BASE_TOKENS = MLAR_WAVE / BASE_LANES,
         BASE_STEPS = TOKENS / BASE_TOKENS,
@@ -83,8 +87,8 @@ template <int HEADS, int UNITS> struct mlar_block_shared {
     alignas(16) uint16_t weights[size::WEIGHT_PARTS * HEADS * size::WEIGHT_STRIDE];
     float moved[HEADS];
     float factor[HEADS];
-    float query_factor; /* what queries are multiplied with, and ... */
-    float score_scale;  /* ... what brings a sum of products to the score then */
+    float query_factor;           /* what queries are multiplied with, and ... */
+    float score_scale;            /* ... what brings a sum of products to the score then */
     int32_t head_begin, head_end; /* of the unit */
     mlar_layer_params layer;
     mlar_tiles<size::TOKENS> tiles;
@@ -93,7 +97,9 @@ template <int HEADS, int UNITS> struct mlar_block_shared {
 template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     typedef mlar_block_sizes<HEADS, UNITS> size;
     typedef mlar_block_shared<HEADS, UNITS> shared_type;
-    enum { AHEAD = MLAR_LOADS_AHEAD(HEADS, UNITS) }; /* the next sub-tile waits in registers while this one is worked on */
+    enum {
+        AHEAD = MLAR_LOADS_AHEAD(HEADS, UNITS)
+    }; /* the next sub-tile waits in registers while this one is worked on */
 
     const mlar_stage_args *args;
     shared_type *shared;
@@ -112,8 +118,12 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     }
 
     /* Units that hold columns of K, of V; waves that own such a unit. */
-    MLAR_MEMBER int32_t key_units() const { return (args->shape.d_qk + MLAR_UNIT_COLUMNS - 1) / MLAR_UNIT_COLUMNS; }
-    MLAR_MEMBER int32_t value_units() const { return (args->shape.d_v + MLAR_UNIT_COLUMNS - 1) / MLAR_UNIT_COLUMNS; }
+    MLAR_MEMBER int32_t key_units() const {
+        return (args->shape.d_qk + MLAR_UNIT_COLUMNS - 1) / MLAR_UNIT_COLUMNS;
+    }
+    MLAR_MEMBER int32_t value_units() const {
+        return (args->shape.d_v + MLAR_UNIT_COLUMNS - 1) / MLAR_UNIT_COLUMNS;
+    }
     MLAR_MEMBER int32_t waves_used() const {
         return mlar_min_i32(size::WAVES, (key_units() + size::OWN_BASE - 1) / size::OWN_BASE);
     }
@@ -125,22 +135,26 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
 
     /* ---- keys ---- */
 
-    /* Which token and column of the sub-tile this lane's chunk number `step` is. A wave can own a place beyond the last
-     * unit, and a step can end beyond the last token: no such chunk exists. */
+    /* Which token and column of the sub-tile this lane's chunk number `step` is. A wave can own a place
+     * beyond the last unit, and a step can end beyond the last token: no such chunk exists. */
     MLAR_MEMBER int32_t chunk_token(int32_t step) const {
-        return step < size::BASE_STEPS ? step * size::BASE_TOKENS + lane / size::BASE_LANES
-                                       : (step - size::BASE_STEPS) * size::EXTRA_TOKENS + lane / size::EXTRA_LANES;
+        return step < size::BASE_STEPS
+                   ? step * size::BASE_TOKENS + lane / size::BASE_LANES
+                   : (step - size::BASE_STEPS) * size::EXTRA_TOKENS + lane / size::EXTRA_LANES;
     }
     MLAR_MEMBER int32_t chunk_column(int32_t step) const {
-        return step < size::BASE_STEPS ? own(0) * MLAR_UNIT_COLUMNS + lane % size::BASE_LANES * MLAR_CHUNK
-                                       : own(size::OWN_BASE) * MLAR_UNIT_COLUMNS + lane % size::EXTRA_LANES * MLAR_CHUNK;
+        return step < size::BASE_STEPS
+                   ? own(0) * MLAR_UNIT_COLUMNS + lane % size::BASE_LANES * MLAR_CHUNK
+                   : own(size::OWN_BASE) * MLAR_UNIT_COLUMNS + lane % size::EXTRA_LANES * MLAR_CHUNK;
     }
     MLAR_MEMBER bool chunk_exists(int32_t step) const {
         return step < size::BASE_STEPS ||
                (chunk_token(step) < size::TOKENS && chunk_column(step) < UNITS * MLAR_UNIT_COLUMNS);
     }
     MLAR_MEMBER const uint8_t *chunk_record(int32_t n, int32_t step) const {
-        return chunk_exists(step) ? (const uint8_t *)shared->tiles.record[n % MLAR_TOKEN_RING][chunk_token(step)] : 0;
+        return chunk_exists(step)
+                   ? (const uint8_t *)shared->tiles.record[n % MLAR_TOKEN_RING][chunk_token(step)]
+                   : 0;
     }
     MLAR_MEMBER const uint8_t *chunk_scales(int32_t n, int32_t step) const {
         return (const uint8_t *)shared->tiles.scales[n % MLAR_TOKEN_RING][chunk_token(step)];
@@ -163,19 +177,21 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     MLAR_MEMBER mlar_chunk load(const mlar_record_form &form, int32_t n, int32_t step) const {
         const mlar_chunk_place place = mlar_chunk_place_of(&form, chunk_column(step));
         const uint8_t *record = chunk_record(n, step);
-        return record ? mlar_chunk_load_wide(&form, &place, record, chunk_scales(n, step)) : mlar_chunk_none(&form);
+        return record ? mlar_chunk_load_wide(&form, &place, record, chunk_scales(n, step))
+                      : mlar_chunk_none(&form);
     }
 
     MLAR_MEMBER void load_ahead(int32_t n) {
         const mlar_record_form form = form_of(n);
         if (AHEAD && form.wide) {
-            MLAR_UNROLL for (int32_t step = 0; step < (AHEAD ? (int)size::STEPS : 0); ++step)
-                ahead[step] = load(form, n, step);
+            MLAR_UNROLL for (int32_t step = 0; step < (AHEAD ? (int)size::STEPS : 0); ++step) ahead[step] =
+                load(form, n, step);
         }
     }
 
     /* Own columns of sub-tile n, all in the ordinary way; returns whether that was right. */
-    MLAR_MEMBER int32_t convert_step(const mlar_record_form &form, const mlar_chunk &chunk, int32_t step) const {
+    MLAR_MEMBER int32_t convert_step(const mlar_record_form &form, const mlar_chunk &chunk,
+                                     int32_t step) const {
         const int32_t fp8 = chunk_column(step) < form.fp8_columns;
         uint32_t words[8];
         mlar_chunk_convert(words, &form, &chunk, fp8, 1);
@@ -185,8 +201,8 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     MLAR_MEMBER bool convert_ordinary(const mlar_record_form &form, int32_t n) const {
         int32_t right = 1;
         if (AHEAD) {
-            MLAR_UNROLL for (int32_t step = 0; step < size::STEPS; ++step)
-                right &= convert_step(form, ahead[AHEAD ? step : 0], step);
+            MLAR_UNROLL for (int32_t step = 0; step < size::STEPS; ++step) right &=
+                convert_step(form, ahead[AHEAD ? step : 0], step);
         } else {
             MLAR_NO_UNROLL for (int32_t first = 0; first < size::STEPS; first += 2) {
                 mlar_chunk some[2];
@@ -216,7 +232,8 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     /* ---- queries ---- */
 
     /* Eight columns of a row of Q, shifted; zeros beyond the group and beyond d_qk. */
-    MLAR_MEMBER mlar_u32x4 query_piece(const uint16_t *row, int32_t head, int32_t column, float factor) const {
+    MLAR_MEMBER mlar_u32x4 query_piece(const uint16_t *row, int32_t head, int32_t column,
+                                       float factor) const {
         const int32_t there = head < shared->head_end ? args->shape.d_qk - column : 0;
         const uint8_t *from = (const uint8_t *)(row + head * shared->layer.q_head_stride + column);
         uint32_t word[4] = {0, 0, 0, 0};
@@ -225,31 +242,29 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
         } else {
             MLAR_UNROLL for (int32_t i = 0; i < 3; ++i) if (2 * i < there) word[i] = mlar_load4(from + 4 * i);
         }
-        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i)
-            word[i] = mlar_bf16x2(mlar_f32_from_bits(word[i] << 16) * factor,
-                                  mlar_f32_from_bits(word[i] & 0xffff0000u) * factor);
+        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) word[i] = mlar_bf16x2(
+            mlar_f32_from_bits(word[i] << 16) * factor, mlar_f32_from_bits(word[i] & 0xffff0000u) * factor);
         const mlar_u32x4 piece = {word[0], word[1], word[2], word[3]};
         return piece;
     }
 
-    /* This row's queries, own columns, a strip of 16 heads at a time by way of the wave's own columns of `keys`. */
+    /* This row's queries, own columns, a strip of 16 heads at a time by way of the wave's own columns of
+     * `keys`. */
     MLAR_MEMBER void load_queries(int32_t row) {
         const float factor = shared->query_factor;
         const int32_t head_begin = mlar_uniform(shared->head_begin);
         const uint16_t *from = shared->layer.q + row * shared->layer.q_row_stride;
         MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s) {
-            MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u)
-                if (own(u) < key_units()) {
-                    MLAR_UNROLL for (int32_t i = 0; i < 64; i += MLAR_WAVE) { /* 16 rows of 4 pieces */
-                        const int32_t head = (i + lane) / 4, column = own(u) * MLAR_UNIT_COLUMNS + lane % 4 * 8;
-                        *(mlar_u32x4 *)(shared->keys + head * size::KEY_STRIDE + column) =
-                            query_piece(from, head_begin + 16 * s + head, column, factor);
-                    }
+            MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u) if (own(u) < key_units()) {
+                MLAR_UNROLL for (int32_t i = 0; i < 64; i += MLAR_WAVE) { /* 16 rows of 4 pieces */
+                    const int32_t head = (i + lane) / 4, column = own(u) * MLAR_UNIT_COLUMNS + lane % 4 * 8;
+                    *(mlar_u32x4 *)(shared->keys + head * size::KEY_STRIDE + column) =
+                        query_piece(from, head_begin + 16 * s + head, column, factor);
                 }
+            }
             mlar_wave_sync();
-            MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u)
-                if (own(u) < key_units())
-                    mlar_load_q(q[s][u], shared->keys + own(u) * MLAR_UNIT_COLUMNS, size::KEY_STRIDE, lane);
+            MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u) if (own(u) < key_units())
+                mlar_load_q(q[s][u], shared->keys + own(u) * MLAR_UNIT_COLUMNS, size::KEY_STRIDE, lane);
             mlar_wave_sync();
         }
     }
@@ -258,7 +273,8 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
         load_queries(row);
         MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s)
             MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u)
-                MLAR_UNROLL for (int32_t i = 0; i < 2 * MLAR_ACC; ++i) out[s][u][i / MLAR_ACC][i % MLAR_ACC] = 0.0f;
+                MLAR_UNROLL for (int32_t i = 0; i < 2 * MLAR_ACC; ++i) out[s][u][i / MLAR_ACC][i % MLAR_ACC] =
+                    0.0f;
         m = -MLAR_INF;
         l = 0.0f;
     }
@@ -268,23 +284,22 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     MLAR_MEMBER void partial_scores() const {
         MLAR_NO_UNROLL for (int32_t token = 0; token < size::TOKENS; token += 16)
             MLAR_UNROLL for (int32_t first = 0; first < size::STRIPS; first += size::SCORE_STRIPS) {
-                mlar_acc sum[size::SCORE_STRIPS];
+            mlar_acc sum[size::SCORE_STRIPS];
+            MLAR_UNROLL for (int32_t s = 0; s < size::SCORE_STRIPS; ++s)
+                MLAR_UNROLL for (int32_t i = 0; i < MLAR_ACC; ++i) sum[s][i] = 0.0f;
+            MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u) if (own(u) < key_units()) {
+                mlar_frag_k k;
+                mlar_load_k(k, shared->keys + token * size::KEY_STRIDE + own(u) * MLAR_UNIT_COLUMNS,
+                            size::KEY_STRIDE, lane);
                 MLAR_UNROLL for (int32_t s = 0; s < size::SCORE_STRIPS; ++s)
-                    MLAR_UNROLL for (int32_t i = 0; i < MLAR_ACC; ++i) sum[s][i] = 0.0f;
-                MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u)
-                    if (own(u) < key_units()) {
-                        mlar_frag_k k;
-                        mlar_load_k(k, shared->keys + token * size::KEY_STRIDE + own(u) * MLAR_UNIT_COLUMNS,
-                                    size::KEY_STRIDE, lane);
-                        MLAR_UNROLL for (int32_t s = 0; s < size::SCORE_STRIPS; ++s)
-                            mlar_mma_scores(sum[s], q[first + s][u], k);
-                    }
-                MLAR_UNROLL for (int32_t s = 0; s < size::SCORE_STRIPS; ++s)
-                    MLAR_UNROLL for (int32_t i = 0; i < MLAR_ACC; ++i) {
-                        const int32_t row = wave * HEADS + 16 * (first + s) + mlar_tile_row(lane, i);
-                        shared->scores[row * size::SCORE_STRIDE + token + mlar_score_col(lane, i)] = sum[s][i];
-                    }
+                    mlar_mma_scores(sum[s], q[first + s][u], k);
             }
+            MLAR_UNROLL for (int32_t s = 0; s < size::SCORE_STRIPS; ++s)
+                MLAR_UNROLL for (int32_t i = 0; i < MLAR_ACC; ++i) {
+                const int32_t row = wave * HEADS + 16 * (first + s) + mlar_tile_row(lane, i);
+                shared->scores[row * size::SCORE_STRIDE + token + mlar_score_col(lane, i)] = sum[s][i];
+            }
+        }
     }
 
     /* Token number `i` of this thread's; in groups of TOKENS_AT_ONCE neighbours. */
@@ -301,8 +316,8 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
         float score[size::TOKENS_PER_LANE], max = m, moved;
         MLAR_UNROLL for (int32_t i = 0; i < size::TOKENS_PER_LANE; ++i) score[i] = 0.0f;
         for (int32_t w = 0; w < used; ++w)
-            MLAR_UNROLL for (int32_t i = 0; i < size::TOKENS_PER_LANE; ++i)
-                score[i] += shared->scores[(w * HEADS + head) * size::SCORE_STRIDE + softmax_token(i)];
+            MLAR_UNROLL for (int32_t i = 0; i < size::TOKENS_PER_LANE; ++i) score[i] +=
+                shared->scores[(w * HEADS + head) * size::SCORE_STRIDE + softmax_token(i)];
         MLAR_UNROLL for (int32_t i = 0; i < size::TOKENS_PER_LANE; ++i) {
             const int32_t token = softmax_token(i);
             score[i] *= score_scale;
@@ -341,9 +356,9 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
         int32_t any = 0;
         MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s)
             MLAR_UNROLL for (int32_t i = 0; i < MLAR_ACC; ++i) {
-                moved[s][i] = shared->moved[16 * s + mlar_tile_row(lane, i)];
-                any |= moved[s][i] != 1.0f;
-            }
+            moved[s][i] = shared->moved[16 * s + mlar_tile_row(lane, i)];
+            any |= moved[s][i] != 1.0f;
+        }
         if (!mlar_any(any)) return;
         MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s)
             MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u)
@@ -357,41 +372,44 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
             mlar_frag_p p[size::WEIGHT_PARTS][size::STRIPS];
             MLAR_UNROLL for (int32_t part = 0; part < size::WEIGHT_PARTS; ++part)
                 MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s)
-                    mlar_load_p(p[part][s], shared->weights + (part * HEADS + 16 * s) * size::WEIGHT_STRIDE + token,
+                    mlar_load_p(p[part][s],
+                                shared->weights + (part * HEADS + 16 * s) * size::WEIGHT_STRIDE + token,
                                 size::WEIGHT_STRIDE, lane);
-            MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u)
-                if (own(u) < value_units()) {
-                    mlar_frag_v v;
-                    mlar_load_v(v, shared->keys + token * size::KEY_STRIDE + own(u) * MLAR_UNIT_COLUMNS, size::KEY_STRIDE, lane);
-                    MLAR_UNROLL for (int32_t part = 0; part < size::WEIGHT_PARTS; ++part)
-                        MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s) mlar_mma_out(out[s][u], p[part][s], v);
-                }
+            MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u) if (own(u) < value_units()) {
+                mlar_frag_v v;
+                mlar_load_v(v, shared->keys + token * size::KEY_STRIDE + own(u) * MLAR_UNIT_COLUMNS,
+                            size::KEY_STRIDE, lane);
+                MLAR_UNROLL for (int32_t part = 0; part < size::WEIGHT_PARTS; ++part)
+                    MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s)
+                        mlar_mma_out(out[s][u], p[part][s], v);
+            }
         }
     }
 
     /* O's own columns, to where `place` and the strides say. */
     template <bool F32> MLAR_MEMBER void store_out(void *place, int64_t head_stride) const {
-        const int32_t head_begin = mlar_uniform(shared->head_begin), head_end = mlar_uniform(shared->head_end);
+        const int32_t head_begin = mlar_uniform(shared->head_begin),
+                      head_end = mlar_uniform(shared->head_end);
         MLAR_UNROLL for (int32_t s = 0; s < size::STRIPS; ++s)
             MLAR_UNROLL for (int32_t i = 0; i < MLAR_ACC; ++i) {
-                const mlar_pair_place pair = mlar_out_pair(lane, i);
-                const int32_t head = 16 * s + pair.row;
-                const float factor = shared->factor[head];
-                const int64_t at = (head_begin + head) * head_stride + pair.column;
-                if (head_begin + head < head_end) {
-                    MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u) {
-                        const int32_t column = own(u) * MLAR_UNIT_COLUMNS;
-                        const float first = mlar_out_of(mlar_out_first(out[s][u], i), factor);
-                        const float second = mlar_out_of(mlar_out_second(out[s][u], i), factor);
-                        if (column + pair.column < args->shape.d_v) {
-                            if (F32)
-                                mlar_store_f32x2((float *)place + at + column, first, second);
-                            else
-                                mlar_store4((uint16_t *)place + at + column, mlar_bf16x2(first, second));
-                        }
+            const mlar_pair_place pair = mlar_out_pair(lane, i);
+            const int32_t head = 16 * s + pair.row;
+            const float factor = shared->factor[head];
+            const int64_t at = (head_begin + head) * head_stride + pair.column;
+            if (head_begin + head < head_end) {
+                MLAR_UNROLL for (int32_t u = 0; u < size::OWN; ++u) {
+                    const int32_t column = own(u) * MLAR_UNIT_COLUMNS;
+                    const float first = mlar_out_of(mlar_out_first(out[s][u], i), factor);
+                    const float second = mlar_out_of(mlar_out_second(out[s][u], i), factor);
+                    if (column + pair.column < args->shape.d_v) {
+                        if (F32)
+                            mlar_store_f32x2((float *)place + at + column, first, second);
+                        else
+                            mlar_store4((uint16_t *)place + at + column, mlar_bf16x2(first, second));
                     }
                 }
             }
+        }
     }
 
     MLAR_MEMBER void end_part(int32_t row, int32_t slot) {
@@ -403,7 +421,8 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
             shared->factor[head] = mlar_part_finish(args, layer, row, slot, to, m, sum);
         mlar_block_sync();
         if (slot >= 0)
-            store_out<true>(args->partial_out + (int64_t)slot * args->shape.heads * args->shape.d_v, args->shape.d_v);
+            store_out<true>(args->partial_out + (int64_t)slot * args->shape.heads * args->shape.d_v,
+                            args->shape.d_v);
         else if (mlar_uniform(layer->out_f32))
             store_out<true>((float *)layer->out + row * layer->out_row_stride, layer->out_head_stride);
         else
@@ -412,8 +431,8 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
 
     /* ---- a unit ---- */
 
-    /* Sub-tile n is computed while n + 1 is loaded, the tokens of n + 2 are resolved and n + 3 is found; the first three
-     * rounds only fill that line. */
+    /* Sub-tile n is computed while n + 1 is loaded, the tokens of n + 2 are resolved and n + 3 is found; the
+     * first three rounds only fill that line. */
     MLAR_MEMBER void run(int32_t worker, int32_t begin, int32_t end) {
         mlar_tiles<size::TOKENS> *tiles = &shared->tiles;
         mlar_pending<size::TOKENS> pending = {};
@@ -431,7 +450,9 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
             mlar_wave_sync();
             if (n >= 0 && wave < waves_used()) partial_scores();
             if (wave == 0) {
-                if (n >= -2) invalid += mlar_tiles_resolve<size::TOKENS, GATHERED>(args, &shared->layer, tiles, n + 2, &pending);
+                if (n >= -2)
+                    invalid += mlar_tiles_resolve<size::TOKENS, GATHERED>(args, &shared->layer, tiles, n + 2,
+                                                                          &pending);
                 mlar_tiles_fetch(args, &shared->layer, tiles, n + 3, &pending);
             }
             mlar_block_sync();
@@ -460,7 +481,8 @@ template <int HEADS, int UNITS, bool GATHERED> struct mlar_block_engine {
     }
 };
 
-/* A launch: head groups of at most HEADS heads that the schedule asks for. A group larger than HEADS is served in turns. */
+/* A launch: head groups of at most HEADS heads that the schedule asks for. A group larger than HEADS is
+ * served in turns. */
 template <int HEADS, int UNITS, bool GATHERED>
 MLAR_DEVICE void mlar_block_attend(const mlar_stage_args *args, void *lds) {
     mlar_block_engine<HEADS, UNITS, GATHERED> engine;

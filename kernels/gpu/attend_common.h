@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * attend_common.h: what every attention engine shares: which key tiles a block does, which of a tile's entries count
- * and where they lie, the rules of the softmax, and how a finished or a partial result is written.
+ * attend_common.h: what every attention engine shares: which key tiles a block does, which of a tile's
+ * entries count and where they lie, the rules of the softmax, and how a finished or a partial result is
+ * written.
  *
- * The seam. An engine is a block of threads that takes one unit (worker x head group, schedule.h) after another. For
- * each it walks the worker's key tiles in order, cut to sub-tiles of as many tokens as its LDS holds:
+ * The seam. An engine is a block of threads that takes one unit (worker x head group, schedule.h) after
+ * another. For each it walks the worker's key tiles in order, cut to sub-tiles of as many tokens as its LDS
+ * holds:
  *
  *     one wave:  mlar_tiles_begin()                     at the start of a unit
- *                mlar_tiles_fetch(n)                    sub-tile n: where it is; the index loads are under way
- *                mlar_tiles_resolve(n)                  later: addresses and validity of its tokens, into LDS
- *     all:       desc(n), record(n), scales(n), valid(n)   after the next barrier
+ *                mlar_tiles_fetch(n)                    sub-tile n: where it is; the index loads are under
+ * way mlar_tiles_resolve(n)                  later: addresses and validity of its tokens, into LDS all:
+ * desc(n), record(n), scales(n), valid(n)   after the next barrier
  *
  * and keeps (m, l, O) from the sub-tile flagged FIRST to the one flagged LAST, when mlar_part_finish()
- * writes the sums and says what O is to be multiplied with. What lies between, an engine does as it likes: attend_block.h is the
- * portable one. This file knows no matrix instruction and no number format. */
+ * writes the sums and says what O is to be multiplied with. What lies between, an engine does as it likes:
+ * attend_block.h is the portable one. This file knows no matrix instruction and no number format. */
 #ifndef MLAR_KERNELS_GPU_ATTEND_COMMON_H
 #define MLAR_KERNELS_GPU_ATTEND_COMMON_H
 
@@ -46,7 +48,8 @@ typedef struct mlar_walk {
     int32_t reserved;
 } mlar_walk;
 
-#define MLAR_DESC_RING 8  /* descriptors live from three sub-tiles ahead until after the slowest wave's output */
+#define MLAR_DESC_RING                                                                                       \
+    8 /* descriptors live from three sub-tiles ahead until after the slowest wave's output */
 #define MLAR_TOKEN_RING 4 /* token tables from two ahead until the softmax */
 
 /* TOKENS of a sub-tile: 16, 32 or 64. In LDS. */
@@ -59,14 +62,12 @@ template <int TOKENS> struct mlar_tiles {
 };
 
 /* Entries of a sub-tile that a lane has loaded ahead. */
-template <int TOKENS> struct mlar_pending {
-    int32_t slot[TOKENS > MLAR_WAVE ? TOKENS / MLAR_WAVE : 1];
-};
+template <int TOKENS> struct mlar_pending { int32_t slot[TOKENS > MLAR_WAVE ? TOKENS / MLAR_WAVE : 1]; };
 
 /* By one wave: the walk of `worker` begins. */
 template <int TOKENS>
-MLAR_DEVICE void mlar_tiles_begin(const mlar_stage_args *args, const mlar_layer_params *layer, mlar_tiles<TOKENS> *tiles,
-                                  int32_t worker) {
+MLAR_DEVICE void mlar_tiles_begin(const mlar_stage_args *args, const mlar_layer_params *layer,
+                                  mlar_tiles<TOKENS> *tiles, int32_t worker) {
     if (mlar_lane() == 0) {
         tiles->walk.span = mlar_worker_span(args, layer, worker);
         tiles->walk.inside = 0;
@@ -117,8 +118,8 @@ MLAR_DEVICE void mlar_walk_next(const mlar_stage_args *args, const mlar_layer_pa
 
 /* By the same wave: sub-tile `n` of the walk; its entries are on their way into `pending`. */
 template <int TOKENS>
-MLAR_DEVICE void mlar_tiles_fetch(const mlar_stage_args *args, const mlar_layer_params *layer, mlar_tiles<TOKENS> *tiles,
-                                  int32_t n, mlar_pending<TOKENS> *pending) {
+MLAR_DEVICE void mlar_tiles_fetch(const mlar_stage_args *args, const mlar_layer_params *layer,
+                                  mlar_tiles<TOKENS> *tiles, int32_t n, mlar_pending<TOKENS> *pending) {
     mlar_tile_desc *desc = &tiles->desc[n % MLAR_DESC_RING];
     int32_t count;
     if (mlar_lane() == 0) mlar_walk_next(args, layer, &tiles->walk, desc, TOKENS);
@@ -130,11 +131,12 @@ MLAR_DEVICE void mlar_tiles_fetch(const mlar_stage_args *args, const mlar_layer_
     }
 }
 
-/* By the same wave: which tokens of sub-tile `n` count, and where they lie. Returns how many entries SPEC section 4 calls
- * invalid. GATHERED: the records are rows of the gather buffer. */
+/* By the same wave: which tokens of sub-tile `n` count, and where they lie. Returns how many entries SPEC
+ * section 4 calls invalid. GATHERED: the records are rows of the gather buffer. */
 template <int TOKENS, bool GATHERED>
 MLAR_DEVICE int32_t mlar_tiles_resolve(const mlar_stage_args *args, const mlar_layer_params *layer,
-                                       mlar_tiles<TOKENS> *tiles, int32_t n, const mlar_pending<TOKENS> *pending) {
+                                       mlar_tiles<TOKENS> *tiles, int32_t n,
+                                       const mlar_pending<TOKENS> *pending) {
     const mlar_tile_desc *desc = &tiles->desc[n % MLAR_DESC_RING];
     const int32_t ring = n % MLAR_TOKEN_RING, count = mlar_uniform(desc->count);
     const mlar_scope_params *scope = &layer->scope[mlar_uniform(desc->scope)];
@@ -172,13 +174,15 @@ MLAR_DEVICE void mlar_count_invalid(const mlar_stage_args *args, int32_t invalid
 
 /* ---- rules of the softmax ---- */
 
-/* Queries are taken 2^-shift times their value, so that a score below 2^126 does not overflow f32 before `scale`
- * brings it down; exact, but for queries near the smallest normal bf16. */
+/* Queries are taken 2^-shift times their value, so that a score below 2^126 does not overflow f32 before
+ * `scale` brings it down; exact, but for queries near the smallest normal bf16. */
 MLAR_DEVICE int32_t mlar_query_shift(float scale) {
     const int32_t below_one = 127 - (int32_t)(mlar_f32_bits(scale) >> 23 & 255u);
     return mlar_max_i32(0, mlar_min_i32(below_one, 16));
 }
-MLAR_DEVICE float mlar_power_of_two(int32_t exponent) { return mlar_f32_from_bits((uint32_t)(127 + exponent) << 23); }
+MLAR_DEVICE float mlar_power_of_two(int32_t exponent) {
+    return mlar_f32_from_bits((uint32_t)(127 + exponent) << 23);
+}
 
 /* exp(score - max) of an entry that counts. -inf gives 0 even if max is -inf; NaN stays. */
 MLAR_DEVICE float mlar_softmax_weight(float score, float max) {
@@ -186,7 +190,9 @@ MLAR_DEVICE float mlar_softmax_weight(float score, float max) {
 }
 
 /* What moves sums from one maximum to another; both are -inf when there was nothing to move. */
-MLAR_DEVICE float mlar_softmax_moved(float from, float to) { return from == to ? 1.0f : mlar_exp(from - to); }
+MLAR_DEVICE float mlar_softmax_moved(float from, float to) {
+    return from == to ? 1.0f : mlar_exp(from - to);
+}
 
 /* ---- results ---- */
 
@@ -197,13 +203,18 @@ MLAR_DEVICE float mlar_row_factor(const mlar_layer_params *layer, int32_t head, 
 }
 
 /* Natural, without the sink. */
-MLAR_DEVICE float mlar_lse_of(float m, float l) { return l == 0.0f ? -MLAR_INF : m + mlar_log(l); }
+MLAR_DEVICE float mlar_lse_of(float m, float l) {
+    return l == 0.0f ? -MLAR_INF : m + mlar_log(l);
+}
 
 /* A sum times the factor. What a sink of +inf leaves is +0, whatever the sign of the sum. */
-MLAR_DEVICE float mlar_out_of(float sum, float factor) { return factor == 0.0f ? 0.0f : sum * factor; }
+MLAR_DEVICE float mlar_out_of(float sum, float factor) {
+    return factor == 0.0f ? 0.0f : sum * factor;
+}
 
 MLAR_DEVICE void mlar_lse_store(const mlar_layer_params *layer, int32_t row, int32_t head, float lse) {
-    if (layer->lse) mlar_store_f32(layer->lse + row * layer->lse_row_stride + head * layer->lse_head_stride, lse);
+    if (layer->lse)
+        mlar_store_f32(layer->lse + row * layer->lse_row_stride + head * layer->lse_head_stride, lse);
 }
 
 /* Two neighbouring elements of `out`, the first of an even column, `at` elements from its begin. */
@@ -215,8 +226,8 @@ MLAR_DEVICE void mlar_out_store(const mlar_layer_params *layer, int64_t at, floa
 }
 
 /* One head's (m, l) of a part, by one lane. Returns what O is to be multiplied with. */
-MLAR_DEVICE float mlar_part_finish(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t row, int32_t slot,
-                                   int32_t head, float m, float l) {
+MLAR_DEVICE float mlar_part_finish(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t row,
+                                   int32_t slot, int32_t head, float m, float l) {
     if (slot >= 0) {
         mlar_store_f32x2(args->partial_ml + 2 * ((int64_t)slot * args->shape.heads + head), m, l);
         return 1.0f;
@@ -225,14 +236,16 @@ MLAR_DEVICE float mlar_part_finish(const mlar_stage_args *args, const mlar_layer
     return mlar_row_factor(layer, head, m, l);
 }
 
-/* tail_zero: rows of this row tile beyond the live ones get out = 0, lse = -inf. By the whole grid, a wave for each row
- * and head. */
-MLAR_DEVICE void mlar_tail_zero(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t live, int32_t threads) {
+/* tail_zero: rows of this row tile beyond the live ones get out = 0, lse = -inf. By the whole grid, a wave
+ * for each row and head. */
+MLAR_DEVICE void mlar_tail_zero(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t live,
+                                int32_t threads) {
     const int32_t first = args->row_begin + mlar_live_rows_within(live, args->row_begin, args->row_count);
     const int32_t waves = threads / MLAR_WAVE, heads = args->shape.heads;
     const int64_t count = (int64_t)(args->row_begin + args->row_count - first) * heads;
     if (!layer->tail_zero) return;
-    for (int64_t i = (int64_t)mlar_block() * waves + mlar_wave(); i < count; i += (int64_t)mlar_blocks(threads) * waves) {
+    for (int64_t i = (int64_t)mlar_block() * waves + mlar_wave(); i < count;
+         i += (int64_t)mlar_blocks(threads) * waves) {
         const int32_t row = first + (int32_t)(i / heads), head = (int32_t)(i % heads);
         const int64_t at = row * layer->out_row_stride + head * layer->out_head_stride;
         for (int32_t column = 2 * mlar_lane(); column < args->shape.d_v; column += 2 * MLAR_WAVE)

@@ -22,7 +22,7 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
     b.args = args;
     b.layer = &control->layer;
     b.control = control;
-    b.base = sm90_address(sm90_shared);
+    b.base = sm90_keep(sm90_address(sm90_shared));
     b.raw = b.base + (heads_per_group > SM90_NARROW_HEADS ? SM90_AT_WIDE_RAW : SM90_AT_NARROW_RAW);
     b.slots = heads_per_group > SM90_NARROW_HEADS ? SM90_WIDE_SLOTS : SM90_NARROW_SLOTS;
 
@@ -31,16 +31,16 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
     if (thread == SM90_CONSUMERS) control->share = sm90_share_of(args);
     if (thread == SM90_GROUP) {
         MLAR_UNROLL for (int32_t slot = 0; slot < SM90_NARROW_SLOTS; ++slot) {
-            sm90_barrier_init(sm90_address(&control->raw_full[slot]), 33);
-            sm90_barrier_init(sm90_address(&control->raw_empty[slot]), 1);
+            sm90_barrier_init(SM90_CONTROL(&b, raw_full) + 8 * (uint32_t)slot, 33);
+            sm90_barrier_init(SM90_CONTROL(&b, raw_empty) + 8 * (uint32_t)slot, 1);
         }
         MLAR_UNROLL for (int32_t stage = 0; stage < 2; ++stage) {
-            sm90_barrier_init(sm90_address(&control->full[stage]), 8);
-            sm90_barrier_init(sm90_address(&control->empty[stage][0]), 8);
-            sm90_barrier_init(sm90_address(&control->empty[stage][1]), 8);
-            sm90_barrier_init(sm90_address(&control->probs[stage]), 4);
+            sm90_barrier_init(sm90_full(&b, stage), 8);
+            sm90_barrier_init(sm90_empty(&b, stage, 0), 8);
+            sm90_barrier_init(sm90_empty(&b, stage, 1), 8);
+            sm90_barrier_init(sm90_probs(&b, stage), 4);
         }
-        sm90_barrier_init(sm90_address(&control->begun), SM90_COPIERS);
+        sm90_barrier_init(SM90_CONTROL(&b, begun), SM90_COPIERS);
         sm90_barrier_init_done();
     }
     mlar_block_sync();

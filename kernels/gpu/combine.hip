@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * combine.hip: merges the parts of split rows, in the order of their tiles, applies the sink, writes out and lse.
+ * combine.hip: merges the parts of split rows, in the order of their tiles, applies the sink, writes out and
+ * lse.
  *
- * A wave for each row and head; lanes share the columns, two to a lane. Rows of one part are finished already. */
+ * A wave for each row and head; lanes share the columns, two to a lane. Rows of one part are finished
+ * already. */
 #include "kernels/gpu/attend_common.h"
 
-#define THREADS 256
-#define WAVES (THREADS / MLAR_WAVE)
-#define PAIRS ((MLAR_MAX_D_QK / 2 + MLAR_WAVE - 1) / MLAR_WAVE) /* of columns, that a lane holds */
-#define IN_FLIGHT 4                                             /* parts whose loads are under way together */
+#define THREADS   256
+#define WAVES     (THREADS / MLAR_WAVE)
+#define PAIRS     ((MLAR_MAX_D_QK / 2 + MLAR_WAVE - 1) / MLAR_WAVE) /* of columns, that a lane holds */
+#define IN_FLIGHT 4 /* parts whose loads are under way together */
 
 typedef struct head_sums {
     mlar_f32x2 out[PAIRS];
@@ -19,40 +21,41 @@ typedef struct head_sums {
 MLAR_DEVICE head_sums merge(const mlar_stage_args *args, int32_t slot, int32_t parts, int32_t head) {
     const int64_t first = (int64_t)slot * args->shape.heads + head;
     const float *out = args->partial_out + first * args->shape.d_v, *ml = args->partial_ml + 2 * first;
-    const int64_t out_stride = (int64_t)args->shape.heads * args->shape.d_v, ml_stride = 2 * (int64_t)args->shape.heads;
+    const int64_t out_stride = (int64_t)args->shape.heads * args->shape.d_v,
+                  ml_stride = 2 * (int64_t)args->shape.heads;
     const int32_t lane = mlar_lane();
     head_sums sums;
     sums.m = -MLAR_INF;
     sums.l = 0.0f;
     MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i) sums.out[i].x = sums.out[i].y = 0.0f;
-    for (int32_t p = lane; p < parts; p += MLAR_WAVE) sums.m = mlar_max(sums.m, mlar_load_f32(ml + p * ml_stride));
+    for (int32_t p = lane; p < parts; p += MLAR_WAVE)
+        sums.m = mlar_max(sums.m, mlar_load_f32(ml + p * ml_stride));
     sums.m = mlar_lanes_max(sums.m, MLAR_WAVE);
     for (int32_t base = 0; base < parts; base += IN_FLIGHT) {
         mlar_f32x2 part_out[IN_FLIGHT][PAIRS], part_ml[IN_FLIGHT];
-        MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p)
-            if (base + p < parts) {
-                part_ml[p] = mlar_load_f32x2(ml + (base + p) * ml_stride);
-                MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i) {
-                    const int32_t column = 2 * (i * MLAR_WAVE + lane);
-                    if (column < args->shape.d_v) part_out[p][i] = mlar_load_f32x2(out + (base + p) * out_stride + column);
-                }
+        MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p) if (base + p < parts) {
+            part_ml[p] = mlar_load_f32x2(ml + (base + p) * ml_stride);
+            MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i) {
+                const int32_t column = 2 * (i * MLAR_WAVE + lane);
+                if (column < args->shape.d_v)
+                    part_out[p][i] = mlar_load_f32x2(out + (base + p) * out_stride + column);
             }
-        MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p)
-            if (base + p < parts) {
-                const float moved = mlar_softmax_moved(part_ml[p].x, sums.m);
-                sums.l += moved * part_ml[p].y;
-                MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i)
-                    if (2 * (i * MLAR_WAVE + lane) < args->shape.d_v) {
-                        sums.out[i].x += moved * part_out[p][i].x;
-                        sums.out[i].y += moved * part_out[p][i].y;
-                    }
+        }
+        MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p) if (base + p < parts) {
+            const float moved = mlar_softmax_moved(part_ml[p].x, sums.m);
+            sums.l += moved * part_ml[p].y;
+            MLAR_UNROLL for (int32_t i = 0; i < PAIRS;
+                             ++i) if (2 * (i * MLAR_WAVE + lane) < args->shape.d_v) {
+                sums.out[i].x += moved * part_out[p][i].x;
+                sums.out[i].y += moved * part_out[p][i].y;
             }
+        }
     }
     return sums;
 }
 
-MLAR_DEVICE void finish(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t row, int32_t head,
-                        const head_sums *sums) {
+MLAR_DEVICE void finish(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t row,
+                        int32_t head, const head_sums *sums) {
     const float factor = mlar_row_factor(layer, head, sums->m, sums->l);
     const int64_t at = row * layer->out_row_stride + head * layer->out_head_stride;
     MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i) {
@@ -67,10 +70,12 @@ MLAR_DEVICE void finish(const mlar_stage_args *args, const mlar_layer_params *la
 MLAR_KERNEL MLAR_BLOCK(THREADS) void mlar_combine(MLAR_BY_VALUE(mlar_stage_args) by_value) {
     MLAR_SHARED static mlar_layer_params layer;
     const mlar_stage_args *args = MLAR_ARGS(mlar_stage_args, by_value);
-    const int32_t rows = mlar_uniform(mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count));
+    const int32_t rows =
+        mlar_uniform(mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count));
     const int32_t heads = args->shape.heads, items = rows * heads;
     mlar_layer_to_lds(args, &layer, THREADS);
-    for (int32_t item = mlar_block() * WAVES + mlar_wave(); item < items; item += mlar_blocks(THREADS) * WAVES) {
+    for (int32_t item = mlar_block() * WAVES + mlar_wave(); item < items;
+         item += mlar_blocks(THREADS) * WAVES) {
         const int32_t row = args->row_begin + item / heads, head = item % heads;
         const mlar_row_parts parts = mlar_row_parts_of(args, &layer, row);
         if (mlar_uniform(parts.parts) == 1) continue;

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * dequant.h: sixteen columns of one cached token, from the cache's bytes to bf16, exactly as SPEC section 3 says.
+ * dequant.h: sixteen columns of one cached token, from the cache's bytes to bf16, exactly as SPEC section 3
+ * says.
  *
- * A chunk is 16 columns from a multiple of 16 on: 16 fp8 bytes under one scale, or 16 bf16 values. There are two ways
- * from bytes to bf16, which agree to the bit wherever both apply:
+ * A chunk is 16 columns from a multiple of 16 on: 16 fp8 bytes under one scale, or 16 bf16 values. There are
+ * two ways from bytes to bf16, which agree to the bit wherever both apply:
  *
- *     ordinary  what real data is made of, few instructions and no branch: 16-byte loads, no NaN byte, a scale that
- *               keeps every product in range. It says of each chunk whether it applied.
- *     exact     the definition, for any alignment, byte and scale.
+ *     ordinary  what real data is made of, few instructions and no branch: 16-byte loads, no NaN byte, a
+ * scale that keeps every product in range. It says of each chunk whether it applied. exact     the
+ * definition, for any alignment, byte and scale.
  *
- * Loading and converting are apart, so that a kernel can load ahead. This file knows no lists and no attention. */
+ * Loading and converting are apart, so that a kernel can load ahead. This file knows no lists and no
+ * attention. */
 #ifndef MLAR_KERNELS_GPU_DEQUANT_H
 #define MLAR_KERNELS_GPU_DEQUANT_H
 
@@ -75,7 +77,8 @@ MLAR_DEVICE mlar_chunk_place mlar_chunk_place_of(const mlar_record_form *form, i
 
 /* ---- loads ---- */
 
-/* The bytes of a chunk. fp8: word[0 .. 3] and the scale, as its e8m0 byte or the bits of its f32; bf16: word[0 .. 7]. */
+/* The bytes of a chunk. fp8: word[0 .. 3] and the scale, as its e8m0 byte or the bits of its f32; bf16:
+ * word[0 .. 7]. */
 typedef struct mlar_chunk {
     uint32_t word[8];
     uint32_t scale;
@@ -101,7 +104,8 @@ MLAR_DEVICE mlar_chunk mlar_chunk_load_wide(const mlar_record_form *form, const 
     if (place->bytes >= 16) mlar_words_load16(chunk.word, record + place->offset);
     if (place->bytes >= 32) mlar_words_load16(chunk.word + 4, record + place->offset + 16);
     if (place->fp8)
-        chunk.scale = form->scale_is_f32 ? mlar_load4(scales + 4 * place->scale) : mlar_load1(scales + place->scale);
+        chunk.scale =
+            form->scale_is_f32 ? mlar_load4(scales + 4 * place->scale) : mlar_load1(scales + place->scale);
     return chunk;
 }
 
@@ -110,8 +114,8 @@ MLAR_DEVICE mlar_chunk mlar_chunk_load_any(const mlar_record_form *form, const m
                                            const uint8_t *record, const uint8_t *scales) {
     mlar_chunk chunk = mlar_chunk_none(form);
     const uint8_t *from = record + place->offset;
-    MLAR_UNROLL for (int32_t i = 0; i < 8; ++i)
-        if (4 * i < place->bytes) chunk.word[i] = mlar_load2(from + 4 * i) | mlar_load2(from + 4 * i + 2) << 16;
+    MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) if (4 * i < place->bytes) chunk.word[i] =
+        mlar_load2(from + 4 * i) | mlar_load2(from + 4 * i + 2) << 16;
     if (place->fp8 && form->scale_is_f32)
         chunk.scale = mlar_load2(scales + 4 * place->scale) | mlar_load2(scales + 4 * place->scale + 2) << 16;
     else if (place->fp8)
@@ -122,7 +126,8 @@ MLAR_DEVICE mlar_chunk mlar_chunk_load_any(const mlar_record_form *form, const m
 /* ---- bf16 ---- */
 
 MLAR_DEVICE uint32_t mlar_bf16x2_nan_to_zero(uint32_t pair) {
-    const uint32_t nan = ((pair & 0x7fff7fffu) + 0x007f007fu) & 0x80008000u; /* exponent all ones and a fraction */
+    const uint32_t nan =
+        ((pair & 0x7fff7fffu) + 0x007f007fu) & 0x80008000u; /* exponent all ones and a fraction */
     return pair & ~((nan >> 15) * 0xffffu);
 }
 
@@ -142,7 +147,8 @@ MLAR_DEVICE uint32_t mlar_fp8_nan_bits(uint32_t word, int32_t fnuz) {
 
 #if defined(__HIP__)
 
-/* A normal f32 times a power of two that leaves it normal is exact, and so is cutting off the zeros below a bf16. */
+/* A normal f32 times a power of two that leaves it normal is exact, and so is cutting off the zeros below a
+ * bf16. */
 #define MLAR_E8M0_ORDINARY_LEAST 3
 MLAR_DEVICE void mlar_fp8_times_e8m0(uint32_t *out, uint32_t word, uint32_t scale, int32_t fnuz) {
     const float factor = mlar_f32_from_bits((scale + 120 - (uint32_t)fnuz) << 23);
@@ -160,11 +166,13 @@ MLAR_DEVICE uint32_t mlar_bf16x2_multiply(uint32_t a, uint32_t b) {
     return product;
 }
 
-/* Two at a time: the byte placed in a bf16, as in an f32 above, times a power of two. It rounds once, at most. */
+/* Two at a time: the byte placed in a bf16, as in an f32 above, times a power of two. It rounds once, at
+ * most. */
 #define MLAR_E8M0_ORDINARY_LEAST 0
 MLAR_DEVICE void mlar_fp8_times_e8m0(uint32_t *out, uint32_t word, uint32_t scale, int32_t fnuz) {
     const uint32_t factor = ((scale + 120 - (uint32_t)fnuz) << 7) * 0x00010001u;
-    uint32_t low, high; /* a byte, and eight copies of its sign above it: the selector's 8 asks for the copies */
+    uint32_t low,
+        high; /* a byte, and eight copies of its sign above it: the selector's 8 asks for the copies */
     asm("prmt.b32 %0, %1, %1, 0x9180;" : "=r"(low) : "r"(word));
     asm("prmt.b32 %0, %1, %1, 0xb3a2;" : "=r"(high) : "r"(word));
     out[0] = mlar_bf16x2_multiply(low << 4 & 0x87f087f0u, factor);
@@ -173,12 +181,12 @@ MLAR_DEVICE void mlar_fp8_times_e8m0(uint32_t *out, uint32_t word, uint32_t scal
 
 #endif
 
-/* 2^120 times the scale is exact in the range that is ordinary; then there is the one f32 rounding of the definition,
- * and one to bf16. */
+/* 2^120 times the scale is exact in the range that is ordinary; then there is the one f32 rounding of the
+ * definition, and one to bf16. */
 MLAR_DEVICE void mlar_fp8_times_f32(uint32_t *out, uint32_t word, uint32_t scale, int32_t fnuz) {
     const float factor = mlar_f32_from_bits(scale) * mlar_f32_from_bits(fnuz ? 0x7b000000u : 0x7b800000u);
-    MLAR_UNROLL for (int32_t i = 0; i < 2; ++i)
-        out[i] = mlar_bf16x2(mlar_fp8_placed(word, 2 * i) * factor, mlar_fp8_placed(word, 2 * i + 1) * factor);
+    MLAR_UNROLL for (int32_t i = 0; i < 2; ++i) out[i] =
+        mlar_bf16x2(mlar_fp8_placed(word, 2 * i) * factor, mlar_fp8_placed(word, 2 * i + 1) * factor);
 }
 
 /* Largest e8m0 byte whose factor above is finite, and the range of |f32 scale|: 2^-64 .. 2^6. */
@@ -193,39 +201,43 @@ MLAR_DEVICE int32_t mlar_chunk_is_ordinary(const mlar_record_form *form, const m
     return (nan & 0x80808080u) == 0 && exponent - low <= range;
 }
 
-/* Sixteen bf16, two to a word; an fp8 chunk must be ordinary. nan_to_zero: as attention takes them; else as the gather
- * buffer holds them. */
-MLAR_DEVICE void mlar_chunk_convert(uint32_t out[8], const mlar_record_form *form, const mlar_chunk *chunk, int32_t fp8,
-                                    int32_t nan_to_zero) {
+/* Sixteen bf16, two to a word; an fp8 chunk must be ordinary. nan_to_zero: as attention takes them; else as
+ * the gather buffer holds them. */
+MLAR_DEVICE void mlar_chunk_convert(uint32_t out[8], const mlar_record_form *form, const mlar_chunk *chunk,
+                                    int32_t fp8, int32_t nan_to_zero) {
     if (fp8 && form->scale_is_f32) {
-        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) mlar_fp8_times_f32(out + 2 * i, chunk->word[i], chunk->scale, form->fnuz);
+        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i)
+            mlar_fp8_times_f32(out + 2 * i, chunk->word[i], chunk->scale, form->fnuz);
     } else if (fp8) {
-        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) mlar_fp8_times_e8m0(out + 2 * i, chunk->word[i], chunk->scale, form->fnuz);
+        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i)
+            mlar_fp8_times_e8m0(out + 2 * i, chunk->word[i], chunk->scale, form->fnuz);
     } else {
-        MLAR_UNROLL for (int32_t i = 0; i < 8; ++i)
-            out[i] = nan_to_zero ? mlar_bf16x2_nan_to_zero(chunk->word[i]) : chunk->word[i];
+        MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) out[i] =
+            nan_to_zero ? mlar_bf16x2_nan_to_zero(chunk->word[i]) : chunk->word[i];
     }
 }
 
 /* ---- exact ---- */
 
-/* One byte times the scale: f32(fp8) * f32(scale), rounded to f32, then to bf16, which is the upper half of the result. */
+/* One byte times the scale: f32(fp8) * f32(scale), rounded to f32, then to bf16, which is the upper half of
+ * the result. */
 MLAR_DEVICE uint32_t mlar_fp8_exact(uint32_t word, int32_t i, uint32_t scale, int32_t fnuz) {
     const float unplace = mlar_f32_from_bits(fnuz ? 0x7b000000u : 0x7b800000u); /* 2^119, 2^120 */
-    return mlar_fp8_nan_bits(word, fnuz) & 0x80u << 8 * i ? MLAR_F32_NAN_BITS
-                                                           : mlar_bf16_above(mlar_fp8_placed(word, i) * unplace *
-                                                                             mlar_f32_from_bits(scale));
+    return mlar_fp8_nan_bits(word, fnuz) & 0x80u << 8 * i
+               ? MLAR_F32_NAN_BITS
+               : mlar_bf16_above(mlar_fp8_placed(word, i) * unplace * mlar_f32_from_bits(scale));
 }
 
 /* The same for any bytes and scale. */
-MLAR_DEVICE void mlar_chunk_convert_exact(uint32_t out[8], const mlar_record_form *form, const mlar_chunk *chunk,
-                                          int32_t fp8, int32_t nan_to_zero) {
+MLAR_DEVICE void mlar_chunk_convert_exact(uint32_t out[8], const mlar_record_form *form,
+                                          const mlar_chunk *chunk, int32_t fp8, int32_t nan_to_zero) {
     MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) out[i] = chunk->word[i];
     if (fp8) {
-        const uint32_t scale = form->scale_is_f32 ? chunk->scale : mlar_e8m0_to_f32_bits((uint8_t)chunk->scale);
-        MLAR_UNROLL for (int32_t i = 0; i < 8; ++i)
-            out[i] = mlar_pack_high(mlar_fp8_exact(chunk->word[i / 2], i % 2 * 2, scale, form->fnuz),
-                                    mlar_fp8_exact(chunk->word[i / 2], i % 2 * 2 + 1, scale, form->fnuz));
+        const uint32_t scale =
+            form->scale_is_f32 ? chunk->scale : mlar_e8m0_to_f32_bits((uint8_t)chunk->scale);
+        MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) out[i] =
+            mlar_pack_high(mlar_fp8_exact(chunk->word[i / 2], i % 2 * 2, scale, form->fnuz),
+                           mlar_fp8_exact(chunk->word[i / 2], i % 2 * 2 + 1, scale, form->fnuz));
     }
     if (nan_to_zero) {
         MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) out[i] = mlar_bf16x2_nan_to_zero(out[i]);

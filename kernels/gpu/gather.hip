@@ -2,16 +2,16 @@
  *
  * gather.hip: the entries that count, dequantised into the gather buffer, bit for bit as SPEC section 3 says.
  *
- * An item is 64 consecutive entries of one row's list in one scope. A block takes items in turns: 64 threads find out
- * which entries count and where their tokens lie, then groups of 32 lanes copy a token each, 16 columns a lane. Rows of
- * entries that do not count are not written. */
+ * An item is 64 consecutive entries of one row's list in one scope. A block takes items in turns: 64 threads
+ * find out which entries count and where their tokens lie, then groups of 32 lanes copy a token each, 16
+ * columns a lane. Rows of entries that do not count are not written. */
 #include "kernels/gpu/dequant.h"
 #include "kernels/gpu/layer.h"
 
-#define THREADS 256
-#define TOKEN_LANES 32
+#define THREADS        256
+#define TOKEN_LANES    32
 #define TOKENS_AT_ONCE (THREADS / TOKEN_LANES)
-#define IN_FLIGHT 4 /* tokens of one lane group whose loads are under way together */
+#define IN_FLIGHT      4 /* tokens of one lane group whose loads are under way together */
 
 typedef struct gather_shared {
     mlar_layer_params layer;
@@ -25,15 +25,16 @@ typedef struct gather_item {
     int32_t scope, count; /* count 0: nothing there */
 } gather_item;
 
-MLAR_DEVICE gather_item item_of(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t window_items,
-                                int32_t row_items, int32_t number) {
+MLAR_DEVICE gather_item item_of(const mlar_stage_args *args, const mlar_layer_params *layer,
+                                int32_t window_items, int32_t row_items, int32_t number) {
     const int32_t row = args->row_begin + number / row_items, place = number % row_items;
     const int32_t scope = place >= window_items;
     const int32_t first = (scope ? place - window_items : place) * MLAR_KEY_TILE;
     const mlar_row_lists lists = mlar_row_lists_of(layer, row);
     gather_item item;
     item.scope = scope;
-    item.count = mlar_max_i32(0, mlar_min_i32((scope ? lists.length[1] : lists.length[0]) - first, MLAR_KEY_TILE));
+    item.count =
+        mlar_max_i32(0, mlar_min_i32((scope ? lists.length[1] : lists.length[0]) - first, MLAR_KEY_TILE));
     item.entries = (scope ? lists.entries[1] : lists.entries[0]) + first;
     item.to = args->gathered[scope] + mlar_gathered_offset(args, &layer->scope[scope], row, first);
     return item;
@@ -69,8 +70,8 @@ MLAR_DEVICE void store(uint16_t *to, const uint32_t words[8], int32_t columns, i
 }
 
 /* Tokens first, first + TOKENS_AT_ONCE, .. of the item, columns from `column` on. All lanes take part. */
-MLAR_DEVICE void copy_tokens(const gather_shared *shared, const gather_item *item, const mlar_record_form *form,
-                             int32_t first, int32_t column) {
+MLAR_DEVICE void copy_tokens(const gather_shared *shared, const gather_item *item,
+                             const mlar_record_form *form, int32_t first, int32_t column) {
     const mlar_chunk_place place = mlar_chunk_place_of(form, column);
     const int32_t columns = form->columns - column, wide = form->columns % 8 == 0;
     mlar_chunk chunk[IN_FLIGHT];
@@ -101,19 +102,21 @@ MLAR_DEVICE void copy_tokens(const gather_shared *shared, const gather_item *ite
 MLAR_KERNEL MLAR_BLOCK(THREADS) void mlar_gather(MLAR_BY_VALUE(mlar_stage_args) by_value) {
     MLAR_SHARED static gather_shared shared;
     const mlar_stage_args *args = MLAR_ARGS(mlar_stage_args, by_value);
-    const int32_t rows = mlar_uniform(mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count));
+    const int32_t rows =
+        mlar_uniform(mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count));
     const int32_t group = mlar_thread() / TOKEN_LANES, lane = mlar_thread() % TOKEN_LANES;
     mlar_layer_to_lds(args, &shared.layer, THREADS);
     const int32_t window_items = mlar_uniform(mlar_ceil_div(shared.layer.scope[0].width, MLAR_KEY_TILE));
-    const int32_t extra_items =
-        mlar_uniform(shared.layer.scope_count > 1 ? mlar_ceil_div(shared.layer.scope[1].width, MLAR_KEY_TILE) : 0);
+    const int32_t extra_items = mlar_uniform(
+        shared.layer.scope_count > 1 ? mlar_ceil_div(shared.layer.scope[1].width, MLAR_KEY_TILE) : 0);
     const int64_t items = (int64_t)rows * (window_items + extra_items);
     for (int64_t number = mlar_block(); number < items; number += mlar_blocks(THREADS)) {
         const gather_item item =
             item_of(args, &shared.layer, window_items, window_items + extra_items, (int32_t)number);
         const int32_t count = mlar_uniform(item.count);
         if (count == 0) continue;
-        const mlar_record_form form = mlar_record_form_of(&shared.layer.scope[mlar_uniform(item.scope)], &args->shape);
+        const mlar_record_form form =
+            mlar_record_form_of(&shared.layer.scope[mlar_uniform(item.scope)], &args->shape);
         mlar_block_sync();
         if (mlar_thread() < MLAR_KEY_TILE) find_tokens(args, &shared, &item);
         mlar_block_sync();

@@ -2,12 +2,14 @@
  *
  * gpu.h: what differs between compilers and wave sizes, once.
  *
- * The kernels are HIP source compiled without any HIP header (clang, gfx90a, gfx942, gfx950, gfx1100) and the same
- * source compiled by nvcc (sm_90a). Everything that either compiler spells in its own way stands here: kernel and
- * launch attributes, indices, barriers, lane exchange, atomics, global accesses of fixed width, fast exponentials,
- * inline assembly. Matrix instructions are in mma.h. This file knows no cache layout and no attention.
+ * The kernels are HIP source compiled without any HIP header (clang, gfx90a, gfx942, gfx950, gfx1100) and the
+ * same source compiled by nvcc (sm_90a). Everything that either compiler spells in its own way stands here:
+ * kernel and launch attributes, indices, barriers, lane exchange, atomics, global accesses of fixed width,
+ * fast exponentials, inline assembly. Matrix instructions are in mma.h. This file knows no cache layout and
+ * no attention.
  *
- * Words used: a block is a workgroup; a wave is what executes in step (32 or 64 lanes); a compute unit is an SM. */
+ * Words used: a block is a workgroup; a wave is what executes in step (32 or 64 lanes); a compute unit is an
+ * SM. */
 #ifndef MLAR_KERNELS_GPU_GPU_H
 #define MLAR_KERNELS_GPU_GPU_H
 
@@ -27,7 +29,7 @@
 #include "kernels/numeric.h"
 #include "kernels/params.h"
 
-#define MLAR_INF __builtin_huge_valf()
+#define MLAR_INF   __builtin_huge_valf()
 #define MLAR_LOG2E 1.44269504088896340736f
 
 /* 16, 8 and 4 bytes that move as one. */
@@ -61,16 +63,20 @@ typedef float2 mlar_f32x2;
 #define MLAR_SHARED __attribute__((shared))
 /* Blocks of exactly `threads`, one at a time on a compute unit if need be: registers before occupancy. */
 #define MLAR_BLOCK(threads) __attribute__((amdgpu_flat_work_group_size(threads, threads)))
-#define MLAR_UNROLL _Pragma("unroll")
-#define MLAR_NO_UNROLL _Pragma("nounroll")
-#define MLAR_GLOBAL __attribute__((address_space(1)))
+#define MLAR_UNROLL         _Pragma("unroll")
+#define MLAR_NO_UNROLL      _Pragma("nounroll")
+#define MLAR_GLOBAL         __attribute__((address_space(1)))
 /* Kernels take their struct by value and read it where the runtime put it: an address taken of the parameter
  * itself would be one of a private copy. */
 #define MLAR_ARGS(type, by_value) ((void)(by_value), (const type *)__builtin_amdgcn_kernarg_segment_ptr())
-#define MLAR_BY_VALUE(type) type
+#define MLAR_BY_VALUE(type)       type
 
-MLAR_DEVICE int32_t mlar_thread(void) { return (int32_t)__builtin_amdgcn_workitem_id_x(); }
-MLAR_DEVICE int32_t mlar_block(void) { return (int32_t)__builtin_amdgcn_workgroup_id_x(); }
+MLAR_DEVICE int32_t mlar_thread(void) {
+    return (int32_t)__builtin_amdgcn_workitem_id_x();
+}
+MLAR_DEVICE int32_t mlar_block(void) {
+    return (int32_t)__builtin_amdgcn_workgroup_id_x();
+}
 /* Blocks of the grid, of `threads` each. */
 MLAR_DEVICE int32_t mlar_blocks(int32_t threads) {
     return (int32_t)(__builtin_amdgcn_grid_size_x() / (uint32_t)threads);
@@ -82,21 +88,25 @@ MLAR_DEVICE void mlar_block_sync(void) {
     __builtin_amdgcn_s_barrier();
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
 }
-/* The same among the lanes of a wave. They execute in step and LDS keeps their order: the compiler must too. */
+/* The same among the lanes of a wave. They execute in step and LDS keeps their order: the compiler must too.
+ */
 MLAR_DEVICE void mlar_wave_sync(void) {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
     __builtin_amdgcn_wave_barrier();
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
 }
 
-/* The same value, but not known to be: what is computed from it is computed here and not kept in registers for long. */
+/* The same value, but not known to be: what is computed from it is computed here and not kept in registers
+ * for long. */
 MLAR_DEVICE int32_t mlar_here(int32_t value) {
     asm volatile("" : "+v"(value));
     return value;
 }
 
 /* A value that every lane of the wave holds: into a scalar register, where there are such. */
-MLAR_DEVICE int32_t mlar_uniform(int32_t value) { return __builtin_amdgcn_readfirstlane(value); }
+MLAR_DEVICE int32_t mlar_uniform(int32_t value) {
+    return __builtin_amdgcn_readfirstlane(value);
+}
 
 MLAR_DEVICE uint64_t mlar_ballot(int32_t predicate) {
 #if MLAR_WAVE == 64
@@ -105,7 +115,9 @@ MLAR_DEVICE uint64_t mlar_ballot(int32_t predicate) {
     return __builtin_amdgcn_ballot_w32(predicate != 0);
 #endif
 }
-MLAR_DEVICE int32_t mlar_popcount(uint64_t bits) { return __builtin_popcountll(bits); }
+MLAR_DEVICE int32_t mlar_popcount(uint64_t bits) {
+    return __builtin_popcountll(bits);
+}
 
 /* The value of lane `from` (0 .. MLAR_WAVE - 1). */
 MLAR_DEVICE uint32_t mlar_lane_get_u32(uint32_t value, int32_t from) {
@@ -116,9 +128,15 @@ MLAR_DEVICE void mlar_atomic_add_u64(uint64_t *where, uint64_t value) {
     __hip_atomic_fetch_add((MLAR_GLOBAL uint64_t *)where, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
 
-MLAR_DEVICE float mlar_exp2(float x) { return __builtin_amdgcn_exp2f(x); }
-MLAR_DEVICE float mlar_log(float x) { return __builtin_logf(x); }
-MLAR_DEVICE float mlar_max(float a, float b) { return __builtin_fmaxf(a, b); }
+MLAR_DEVICE float mlar_exp2(float x) {
+    return __builtin_amdgcn_exp2f(x);
+}
+MLAR_DEVICE float mlar_log(float x) {
+    return __builtin_logf(x);
+}
+MLAR_DEVICE float mlar_max(float a, float b) {
+    return __builtin_fmaxf(a, b);
+}
 
 /* The upper halves of two words: low | high << 16. */
 MLAR_DEVICE uint32_t mlar_pack_high(uint32_t low, uint32_t high) {
@@ -132,29 +150,45 @@ MLAR_DEVICE uint32_t mlar_pack_low(uint32_t low, uint32_t high) {
 
 /* ---- nvcc ---- */
 
-#define MLAR_WAVE 32
-#define MLAR_KERNEL extern "C" __global__
-#define MLAR_SHARED __shared__
+#define MLAR_WAVE           32
+#define MLAR_KERNEL         extern "C" __global__
+#define MLAR_SHARED         __shared__
 #define MLAR_BLOCK(threads) __launch_bounds__(threads, 1)
-#define MLAR_UNROLL _Pragma("unroll")
-#define MLAR_NO_UNROLL _Pragma("unroll 1")
+#define MLAR_UNROLL         _Pragma("unroll")
+#define MLAR_NO_UNROLL      _Pragma("unroll 1")
 #define MLAR_GLOBAL
 #define MLAR_ARGS(type, by_value) (&(by_value))
-#define MLAR_BY_VALUE(type) const __grid_constant__ type
+#define MLAR_BY_VALUE(type)       const __grid_constant__ type
 
-MLAR_DEVICE int32_t mlar_thread(void) { return (int32_t)threadIdx.x; }
-MLAR_DEVICE int32_t mlar_block(void) { return (int32_t)blockIdx.x; }
-MLAR_DEVICE int32_t mlar_blocks(int32_t threads) { return (void)threads, (int32_t)gridDim.x; }
+MLAR_DEVICE int32_t mlar_thread(void) {
+    return (int32_t)threadIdx.x;
+}
+MLAR_DEVICE int32_t mlar_block(void) {
+    return (int32_t)blockIdx.x;
+}
+MLAR_DEVICE int32_t mlar_blocks(int32_t threads) {
+    return (void)threads, (int32_t)gridDim.x;
+}
 
-MLAR_DEVICE void mlar_block_sync(void) { __syncthreads(); }
-MLAR_DEVICE void mlar_wave_sync(void) { __syncwarp(); }
+MLAR_DEVICE void mlar_block_sync(void) {
+    __syncthreads();
+}
+MLAR_DEVICE void mlar_wave_sync(void) {
+    __syncwarp();
+}
 MLAR_DEVICE int32_t mlar_here(int32_t value) {
     asm volatile("" : "+r"(value));
     return value;
 }
-MLAR_DEVICE int32_t mlar_uniform(int32_t value) { return value; }
-MLAR_DEVICE uint64_t mlar_ballot(int32_t predicate) { return __ballot_sync(0xffffffffu, predicate); }
-MLAR_DEVICE int32_t mlar_popcount(uint64_t bits) { return __popcll(bits); }
+MLAR_DEVICE int32_t mlar_uniform(int32_t value) {
+    return value;
+}
+MLAR_DEVICE uint64_t mlar_ballot(int32_t predicate) {
+    return __ballot_sync(0xffffffffu, predicate);
+}
+MLAR_DEVICE int32_t mlar_popcount(uint64_t bits) {
+    return __popcll(bits);
+}
 MLAR_DEVICE uint32_t mlar_lane_get_u32(uint32_t value, int32_t from) {
     return __shfl_sync(0xffffffffu, value, from);
 }
@@ -168,21 +202,35 @@ MLAR_DEVICE float mlar_exp2(float x) {
     asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-MLAR_DEVICE float mlar_log(float x) { return logf(x); }
-MLAR_DEVICE float mlar_max(float a, float b) { return fmaxf(a, b); }
+MLAR_DEVICE float mlar_log(float x) {
+    return logf(x);
+}
+MLAR_DEVICE float mlar_max(float a, float b) {
+    return fmaxf(a, b);
+}
 
-MLAR_DEVICE uint32_t mlar_pack_high(uint32_t low, uint32_t high) { return __byte_perm(low, high, 0x7632); }
-MLAR_DEVICE uint32_t mlar_pack_low(uint32_t low, uint32_t high) { return __byte_perm(low, high, 0x5410); }
+MLAR_DEVICE uint32_t mlar_pack_high(uint32_t low, uint32_t high) {
+    return __byte_perm(low, high, 0x7632);
+}
+MLAR_DEVICE uint32_t mlar_pack_low(uint32_t low, uint32_t high) {
+    return __byte_perm(low, high, 0x5410);
+}
 
 #endif
 
 /* ---- built on the above ---- */
 
-MLAR_DEVICE int32_t mlar_lane(void) { return mlar_thread() & (MLAR_WAVE - 1); }
+MLAR_DEVICE int32_t mlar_lane(void) {
+    return mlar_thread() & (MLAR_WAVE - 1);
+}
 /* Number of the wave in its block. */
-MLAR_DEVICE int32_t mlar_wave(void) { return mlar_uniform(mlar_thread() / MLAR_WAVE); }
+MLAR_DEVICE int32_t mlar_wave(void) {
+    return mlar_uniform(mlar_thread() / MLAR_WAVE);
+}
 
-MLAR_DEVICE int32_t mlar_any(int32_t predicate) { return mlar_ballot(predicate) != 0; }
+MLAR_DEVICE int32_t mlar_any(int32_t predicate) {
+    return mlar_ballot(predicate) != 0;
+}
 
 MLAR_DEVICE int32_t mlar_lane_get_i32(int32_t value, int32_t from) {
     return (int32_t)mlar_lane_get_u32((uint32_t)value, from);
@@ -197,7 +245,8 @@ MLAR_DEVICE float mlar_lane_xor(float value, int32_t mask) {
 
 /* Over `lanes` neighbours (a power of two), the same result in each, combined in the same order always. */
 MLAR_DEVICE float mlar_lanes_max(float value, int32_t lanes) {
-    MLAR_UNROLL for (int32_t mask = 1; mask < lanes; mask *= 2) value = mlar_max(value, mlar_lane_xor(value, mask));
+    MLAR_UNROLL for (int32_t mask = 1; mask < lanes; mask *= 2) value =
+        mlar_max(value, mlar_lane_xor(value, mask));
     return value;
 }
 MLAR_DEVICE float mlar_lanes_sum(float value, int32_t lanes) {
@@ -206,24 +255,45 @@ MLAR_DEVICE float mlar_lanes_sum(float value, int32_t lanes) {
 }
 
 /* exp in the natural domain; -inf gives 0, NaN stays. */
-MLAR_DEVICE float mlar_exp(float x) { return mlar_exp2(x * MLAR_LOG2E); }
+MLAR_DEVICE float mlar_exp(float x) {
+    return mlar_exp2(x * MLAR_LOG2E);
+}
 
-/* Device memory that nobody writes while the kernel runs, by width. Addresses are naturally aligned for the width. */
+/* Device memory that nobody writes while the kernel runs, by width. Addresses are naturally aligned for the
+ * width. */
 #if defined(__HIP__)
 #define MLAR_LOAD(type, from) (*(const MLAR_GLOBAL type *)(from))
 #else
 #define MLAR_LOAD(type, from) __ldg((const type *)(from))
 #endif
-MLAR_DEVICE mlar_u32x4 mlar_load16(const void *from) { return MLAR_LOAD(mlar_u32x4, from); }
-MLAR_DEVICE uint32_t mlar_load4(const void *from) { return MLAR_LOAD(uint32_t, from); }
-MLAR_DEVICE uint32_t mlar_load2(const void *from) { return MLAR_LOAD(uint16_t, from); }
-MLAR_DEVICE uint32_t mlar_load1(const void *from) { return MLAR_LOAD(uint8_t, from); }
-MLAR_DEVICE float mlar_load_f32(const float *from) { return MLAR_LOAD(float, from); }
-MLAR_DEVICE mlar_f32x2 mlar_load_f32x2(const float *from) { return MLAR_LOAD(mlar_f32x2, from); }
+MLAR_DEVICE mlar_u32x4 mlar_load16(const void *from) {
+    return MLAR_LOAD(mlar_u32x4, from);
+}
+MLAR_DEVICE uint32_t mlar_load4(const void *from) {
+    return MLAR_LOAD(uint32_t, from);
+}
+MLAR_DEVICE uint32_t mlar_load2(const void *from) {
+    return MLAR_LOAD(uint16_t, from);
+}
+MLAR_DEVICE uint32_t mlar_load1(const void *from) {
+    return MLAR_LOAD(uint8_t, from);
+}
+MLAR_DEVICE float mlar_load_f32(const float *from) {
+    return MLAR_LOAD(float, from);
+}
+MLAR_DEVICE mlar_f32x2 mlar_load_f32x2(const float *from) {
+    return MLAR_LOAD(mlar_f32x2, from);
+}
 
-MLAR_DEVICE void mlar_store16(void *to, mlar_u32x4 value) { *(MLAR_GLOBAL mlar_u32x4 *)to = value; }
-MLAR_DEVICE void mlar_store4(void *to, uint32_t value) { *(MLAR_GLOBAL uint32_t *)to = value; }
-MLAR_DEVICE void mlar_store_f32(float *to, float value) { *(MLAR_GLOBAL float *)to = value; }
+MLAR_DEVICE void mlar_store16(void *to, mlar_u32x4 value) {
+    *(MLAR_GLOBAL mlar_u32x4 *)to = value;
+}
+MLAR_DEVICE void mlar_store4(void *to, uint32_t value) {
+    *(MLAR_GLOBAL uint32_t *)to = value;
+}
+MLAR_DEVICE void mlar_store_f32(float *to, float value) {
+    *(MLAR_GLOBAL float *)to = value;
+}
 MLAR_DEVICE void mlar_store_f32x2(float *to, float x, float y) {
     mlar_f32x2 pair;
     pair.x = x;
@@ -231,7 +301,8 @@ MLAR_DEVICE void mlar_store_f32x2(float *to, float x, float y) {
     *(MLAR_GLOBAL mlar_f32x2 *)to = pair;
 }
 
-/* An f32 whose upper half is its bf16, to nearest even; NaN stays NaN. numeric.h's rounding, in 32 bits throughout. */
+/* An f32 whose upper half is its bf16, to nearest even; NaN stays NaN. numeric.h's rounding, in 32 bits
+ * throughout. */
 MLAR_DEVICE uint32_t mlar_bf16_above(float value) {
     const uint32_t bits = mlar_f32_bits(value);
     return mlar_f32_bits_is_nan(bits) ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1u);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * layer.h: a launch's layer parameters, brought into LDS, whichever way they travel. Read from there they cost neither
- * registers nor device memory, and it does not matter any more whether they came by value or stand in the arena. */
+ * layer.h: a launch's layer parameters, brought into LDS, whichever way they travel. Read from there they
+ * cost neither registers nor device memory, and it does not matter any more whether they came by value or
+ * stand in the arena. */
 #ifndef MLAR_KERNELS_GPU_LAYER_H
 #define MLAR_KERNELS_GPU_LAYER_H
 

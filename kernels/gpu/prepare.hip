@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * prepare.hip: live lengths -> schedule of a row tile (policy balanced), the same as the CPU's prepare to the bit.
+ * prepare.hip: live lengths -> schedule of a row tile (policy balanced), the same as the CPU's prepare to the
+ * bit.
  *
- * One block. Rows are taken 256 at a time. The first pass counts key tiles and leaves each row's position among all
- * tiles in schedule_rows; then the total is known, and with it the number of workers. The second pass counts parts,
- * numbers the workspace slots, and places the cuts that fall on these rows, one thread for each cut. What a cut, a part
- * and a slot are is schedule.h's business. */
+ * One block. Rows are taken 256 at a time. The first pass counts key tiles and leaves each row's position
+ * among all tiles in schedule_rows; then the total is known, and with it the number of workers. The second
+ * pass counts parts, numbers the workspace slots, and places the cuts that fall on these rows, one thread for
+ * each cut. What a cut, a part and a slot are is schedule.h's business. */
 #include "kernels/gpu/layer.h"
 
 #define THREADS 256
-#define WAVES (THREADS / MLAR_WAVE)
+#define WAVES   (THREADS / MLAR_WAVE)
 
 typedef struct prepare_shared {
     int32_t wave_sum[WAVES];
@@ -36,7 +37,8 @@ MLAR_DEVICE int32_t sum_before(prepare_shared *shared, int32_t value, int32_t *t
     return before + sum - value;
 }
 
-/* Which of the `count` rows at hand the tile at `position` belongs to: the last one that begins at it or before. */
+/* Which of the `count` rows at hand the tile at `position` belongs to: the last one that begins at it or
+ * before. */
 MLAR_DEVICE int32_t row_of(const prepare_shared *shared, int32_t count, int32_t position) {
     int32_t low = 0, high = count;
     while (high - low > 1) {
@@ -50,8 +52,8 @@ MLAR_DEVICE int32_t row_of(const prepare_shared *shared, int32_t count, int32_t 
 }
 
 /* Positions and tiles of the rows into schedule_rows (as first_slot and parts); returns the sum of tiles. */
-MLAR_DEVICE int32_t count_tiles(const mlar_stage_args *args, const mlar_layer_params *layer, prepare_shared *shared,
-                                int32_t begin, int32_t rows) {
+MLAR_DEVICE int32_t count_tiles(const mlar_stage_args *args, const mlar_layer_params *layer,
+                                prepare_shared *shared, int32_t begin, int32_t rows) {
     int32_t total = 0;
     for (int32_t base = 0; base < rows; base += THREADS) {
         const int32_t row = begin + base + mlar_thread();
@@ -68,8 +70,8 @@ MLAR_DEVICE int32_t count_tiles(const mlar_stage_args *args, const mlar_layer_pa
 }
 
 /* Parts and slots of the rows, and the cuts; returns the sum of slots. `total` > 0. */
-MLAR_DEVICE int32_t cut_rows(const mlar_stage_args *args, prepare_shared *shared, int32_t begin, int32_t rows, int32_t total,
-                             int32_t workers) {
+MLAR_DEVICE int32_t cut_rows(const mlar_stage_args *args, prepare_shared *shared, int32_t begin, int32_t rows,
+                             int32_t total, int32_t workers) {
     mlar_schedule_cut *cuts = mlar_schedule_cuts_of(args, begin);
     int32_t slots = 0;
     for (int32_t base = 0; base < rows; base += THREADS) {
@@ -90,7 +92,8 @@ MLAR_DEVICE int32_t cut_rows(const mlar_stage_args *args, prepare_shared *shared
         if (mlar_thread() == here - 1) shared->end = position + tiles;
         mlar_block_sync();
         end = mlar_cut_from(total, workers, shared->end);
-        for (int32_t cut = mlar_cut_from(total, workers, shared->position[0]) + mlar_thread(); cut < end; cut += THREADS) {
+        for (int32_t cut = mlar_cut_from(total, workers, shared->position[0]) + mlar_thread(); cut < end;
+             cut += THREADS) {
             const int32_t at = (int32_t)mlar_cut_position(total, workers, cut);
             const int32_t of = row_of(shared, here, at);
             cuts[cut].row = begin + base + of;

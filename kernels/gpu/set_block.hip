@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * set_block.hip: writes one block of step or layer parameters into the arena. The payload is the kernel's argument, so
- * stream order alone protects whatever reads the block before and after. One block of 64 threads. */
+ * set_block.hip: writes one block of step or layer parameters into the arena. The payload is the kernel's
+ * argument, so stream order alone protects whatever reads the block before and after. One block of 64
+ * threads. */
 #include "kernels/gpu/gpu.h"
 
 MLAR_KERNEL MLAR_BLOCK(64) void mlar_set_block(MLAR_BY_VALUE(mlar_set_block_args) by_value) {

@@ -45,10 +45,10 @@ MLAR_DEVICE void sm90_ring_on(const sm90_block *b, sm90_ring *ring, int32_t by) 
     while (ring->slot >= b->slots) ring->slot -= b->slots, ring->parity ^= 1;
 }
 MLAR_DEVICE uint32_t sm90_raw_full(const sm90_block *b, const sm90_ring *ring) {
-    return sm90_address(&b->control->raw_full[ring->slot]);
+    return SM90_CONTROL(b, raw_full) + 8 * (uint32_t)ring->slot;
 }
 MLAR_DEVICE uint32_t sm90_raw_empty(const sm90_block *b, const sm90_ring *ring) {
-    return sm90_address(&b->control->raw_empty[ring->slot]);
+    return SM90_CONTROL(b, raw_empty) + 8 * (uint32_t)ring->slot;
 }
 MLAR_DEVICE uint32_t sm90_raw(const sm90_block *b, const sm90_ring *ring) {
     return b->raw + (uint32_t)ring->slot * SM90_RAW_BYTES;
@@ -102,11 +102,6 @@ MLAR_DEVICE void sm90_next_slots(const sm90_block *b, sm90_tiles *t, int32_t slo
 
 /* ---- copying ---- */
 
-MLAR_DEVICE uint64_t sm90_lane_get_u64(uint64_t value, int32_t from) {
-    return (uint64_t)mlar_lane_get_u32((uint32_t)value, from) |
-           (uint64_t)mlar_lane_get_u32((uint32_t)(value >> 32), from) << 32;
-}
-
 /* What a copier's lane knows of a token of the tile. */
 typedef struct sm90_token {
     uint64_t record;
@@ -127,22 +122,28 @@ MLAR_DEVICE sm90_token sm90_locate(const sm90_block *b, int32_t in_scope, int32_
     return token;
 }
 
-/* Asks for the octet whose tokens lanes first .. first + 7 know, and hands the slot over. */
-MLAR_DEVICE void sm90_copy_octet(const sm90_block *b, const sm90_ring *ring, int32_t first, sm90_token token) {
-    const int32_t lane = mlar_lane();
+/* Asks for octet k of the tile, whose tokens lanes 8 k % 32 ... 8 k % 32 + 7 know, and hands the slot over. Two tokens
+ * at a time, half a warp each. */
+MLAR_DEVICE void sm90_copy_octet(const sm90_block *b, const sm90_ring *ring, uint32_t from, int32_t k,
+                                 sm90_token token) {
+    const int32_t lane = mlar_lane(), half = lane >> 4;
     const uint32_t raw = sm90_raw(b, ring), full = sm90_raw_full(b, ring);
-    MLAR_UNROLL for (int32_t t = 0; t < 8; ++t) {
-        const uint64_t from = sm90_lane_get_u64(token.record, first + t);
-        if (from)
-            sm90_copy16(raw + (uint32_t)(t * SM90_RECORD_BYTES + 16 * lane), sm90_record_bytes(from) + 16 * lane, 1);
-    }
-    { /* the last 64 bytes of each */
-        const uint64_t from = sm90_lane_get_u64(token.record, first + lane / 4);
+    const uint32_t to = raw + (uint32_t)(half * SM90_RECORD_BYTES + 16 * (lane & 15));
+    uint64_t pair[4], last;
+    from += 64 * (uint32_t)k;
+    MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i) pair[i] = sm90_read_u64(from + 16 * i + 8 * (uint32_t)half);
+    last = sm90_read_u64(from + 8 * (uint32_t)(lane >> 2));
+    MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i)
+        if (pair[i]) {
+            const uint8_t *record = (const uint8_t *)pair[i] + 16 * (lane & 15);
+            sm90_copy16(to + 2 * i * SM90_RECORD_BYTES, record, 1);
+            sm90_copy16(to + 2 * i * SM90_RECORD_BYTES + 256, record + 256, 1);
+        }
+    if (last) { /* the last 64 bytes of each of the eight */
         const int32_t at = 512 + 16 * (lane & 3);
-        if (from)
-            sm90_copy16(raw + (uint32_t)(lane / 4 * SM90_RECORD_BYTES + at), sm90_record_bytes(from) + at, 1);
+        sm90_copy16(raw + (uint32_t)((lane >> 2) * SM90_RECORD_BYTES + at), (const uint8_t *)last + at, 1);
     }
-    if ((lane & ~7) == first) {
+    if (lane >> 3 == (k & 3)) {
         const uint32_t t = (uint32_t)lane & 7;
         if (token.record) sm90_copy8(raw + SM90_RAW_SCALES + 8 * t, token.scales);
         sm90_store8(raw + SM90_RAW_RECORDS + 8 * t, (uint32_t)token.record, (uint32_t)(token.record >> 32));
@@ -159,23 +160,28 @@ MLAR_DEVICE void sm90_copy(const sm90_block *b, int32_t copier) {
     const int32_t lane = mlar_lane(), report = copier == 0 && b->control->share.head_begin == 0;
     sm90_tiles tiles = {0, 0, 0, 0, b->control->share.span.row, b->control->share.span.tile};
     sm90_ring ring = {0, 0};
+    const uint32_t from = SM90_CONTROL(b, from) + (uint32_t)copier * 8 * MLAR_KEY_TILE;
     int32_t slot[2], begun = 0;
     sm90_next_slots(b, &tiles, slot);
     while (tiles.scope >= 0) {
         const int32_t scope = tiles.scope;
         sm90_token token[2];
-        MLAR_UNROLL for (int32_t h = 0; h < 2; ++h) token[h] = sm90_locate(b, scope, slot[h], report);
+        MLAR_UNROLL for (int32_t h = 0; h < 2; ++h) {
+            const uint64_t record = (token[h] = sm90_locate(b, scope, slot[h], report)).record & ~15ull;
+            sm90_store8(from + 8 * (uint32_t)(32 * h + lane), (uint32_t)record, (uint32_t)(record >> 32));
+        }
+        mlar_wave_sync();
         sm90_next_slots(b, &tiles, slot);
-        MLAR_UNROLL for (int32_t h = 0; h < 2; ++h)
-            MLAR_NO_UNROLL for (int32_t first = 0; first < 32; first += 8) {
-                if (ring.slot % SM90_COPIERS == copier) {
-                    sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
-                    sm90_copy_octet(b, &ring, first, token[h]);
-                    if (!begun && lane == 0) sm90_barrier_arrive(sm90_address(&b->control->begun));
-                    begun = 1;
-                }
-                sm90_ring_on(b, &ring, 1);
+        MLAR_NO_UNROLL for (int32_t k = 0; k < 8; ++k) {
+            if (ring.slot % SM90_COPIERS == copier) {
+                sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
+                sm90_copy_octet(b, &ring, from, k, k < 4 ? token[0] : token[1]);
+                if (!begun && lane == 0) sm90_barrier_arrive(SM90_CONTROL(b, begun));
+                begun = 1;
             }
+            sm90_ring_on(b, &ring, 1);
+        }
+        mlar_wave_sync();
     }
     MLAR_NO_UNROLL for (int32_t i = 0; i < SM90_CONVERTERS; ++i) { /* one end for each converter */
         if (ring.slot % SM90_COPIERS == copier) {
@@ -266,46 +272,50 @@ MLAR_DEVICE void sm90_convert_rope(const mlar_u32x4 *raw, uint64_t record, uint3
     }
 }
 
-/* Converter `converter`: octets converter, converter + SM90_CONVERTERS, ... of the block. */
+/* Converter `converter`: octets converter, converter + SM90_CONVERTERS, ... of the block. Before them one pass over
+ * nothing: while the first bytes are on their way it fetches the code, which else would take as long again as the
+ * first conversion itself. */
 MLAR_DEVICE void sm90_convert_octets(const sm90_block *b, int32_t converter) {
     const int32_t lane = mlar_lane(), quarter = lane & 3, t = lane >> 2;
     /* A nope chunk becomes two chunks of 16 bytes, a rope chunk stays one. The row's number mod 8 is t. */
     const uint32_t nope = (uint32_t)(t * 128 + ((2 * quarter) ^ t) * 16);
     const uint32_t rope = (uint32_t)(t * 128 + (quarter ^ t) * 16 + SM90_NOPE_CHUNKS * SM90_PANEL_BYTES);
-    sm90_ring ring = {0, 0};
-    sm90_ring_on(b, &ring, converter);
-    for (int32_t octet = converter;; octet += SM90_CONVERTERS) {
-        const int32_t n = octet >> 3, k = octet & 7;
-        const uint32_t from = sm90_raw(b, &ring);
+    sm90_ring ring = {converter, 0}; /* both rings have at least as many slots */
+    for (int32_t octet = converter - SM90_CONVERTERS;; octet += SM90_CONVERTERS) {
+        const int32_t real = octet >= 0, place = real ? octet : converter, n = place >> 3, k = place & 7;
+        const uint32_t from = sm90_raw(b, &ring) + (uint32_t)(t * SM90_RECORD_BYTES + 16 * quarter);
         const uint32_t to = b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)k * 1024;
         mlar_u32x4 raw[SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS];
         mlar_u32x2 scales;
         uint64_t record;
         uint32_t bits;
-        sm90_barrier_wait(sm90_raw_full(b, &ring), ring.parity);
-        if (sm90_read4(from + SM90_RAW_END)) {
-            if (lane == 0) sm90_barrier_arrive(sm90_raw_empty(b, &ring));
-            break;
+        if (real) {
+            sm90_barrier_wait(sm90_raw_full(b, &ring), ring.parity);
+            if (sm90_read4(sm90_raw(b, &ring) + SM90_RAW_END)) {
+                if (lane == 0) sm90_barrier_arrive(sm90_raw_empty(b, &ring));
+                break;
+            }
         }
-        scales = sm90_read8(from + SM90_RAW_SCALES + 8 * (uint32_t)t);
-        record = sm90_read_u64(from + SM90_RAW_RECORDS + 8 * (uint32_t)t);
+        scales = sm90_read8(sm90_raw(b, &ring) + SM90_RAW_SCALES + 8 * (uint32_t)t);
+        record = real ? sm90_read_u64(sm90_raw(b, &ring) + SM90_RAW_RECORDS + 8 * (uint32_t)t) : 0;
         MLAR_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS; ++i)
-            raw[i] = sm90_read16(from + (uint32_t)(t * SM90_RECORD_BYTES + 64 * i + 16 * quarter));
+            raw[i] = sm90_read16(from + (uint32_t)(64 * i));
         mlar_wave_sync();
-        if (lane == 0) sm90_barrier_arrive(sm90_raw_empty(b, &ring));
-        sm90_ring_on(b, &ring, SM90_CONVERTERS);
-
-        sm90_barrier_wait(sm90_empty(b, n, k >> 2), sm90_parity(n) ^ 1);
+        if (real) {
+            if (lane == 0) sm90_barrier_arrive(sm90_raw_empty(b, &ring));
+            sm90_ring_on(b, &ring, SM90_CONVERTERS);
+            sm90_barrier_wait(sm90_empty(b, n, k >> 2), sm90_parity(n) ^ 1);
+        }
         sm90_convert_nope(raw, scales, record, sm90_record_bytes(record) + 16 * quarter, to + nope, to + (nope ^ 16));
         sm90_convert_rope(raw + SM90_NOPE_CHUNKS, record, to + rope);
         bits = (uint32_t)mlar_ballot(record != 0) & 0x11111111u; /* one of a token's four lanes */
         bits = (bits | bits >> 3) & 0x03030303u;
         bits = (bits | bits >> 6) & 0x000f000fu;
         bits = (bits | bits >> 12) & 0xffu;
-        if (lane == 0) b->control->counts[n & 1][k] = (uint8_t)bits;
+        if (lane == 0) sm90_store1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)k, bits);
         sm90_fence_async();
         mlar_wave_sync();
-        if (lane == 0) sm90_barrier_arrive(sm90_full(b, n));
+        if (real && lane == 0) sm90_barrier_arrive(sm90_full(b, n));
     }
 }
 

@@ -45,7 +45,7 @@ MLAR_DEVICE void sm90_finish_store(const sm90_block *b, const sm90_part *part, c
     uint16_t *const out16 = (uint16_t *)b->layer->out;
     MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
         const int32_t local = first + lane / 4 + 8 * r, head = head_begin + local;
-        const float factor = b->control->factor[local];
+        const float factor = sm90_read_f32(SM90_CONTROL(b, factor) + 4 * (uint32_t)local);
         const int64_t at = sm90_out_at(b, part, head, column);
         if (is_f32) {
             if (head >= head_end) continue;

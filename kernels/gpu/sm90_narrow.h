@@ -70,13 +70,14 @@ MLAR_DEVICE void sm90_narrow_scores(const sm90_block *b, int32_t n, const uint32
 MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t head, float scale2, float *max2,
                                      float *sum) {
     const int32_t place = mlar_thread() & 15; /* of 4 tokens */
-    const float *parts = (const float *)((const char *)b->control - SM90_AT_CONTROL + SM90_AT_SCORES) +
-                         head * SM90_SCORE_STRIDE + 4 * place;
-    const uint32_t counts = (uint32_t)b->control->counts[n & 1][place >> 1] >> 4 * (place & 1);
+    const uint32_t parts = b->base + SM90_AT_SCORES + (uint32_t)(head * SM90_SCORE_STRIDE + 4 * place) * 4;
+    const uint32_t counts =
+        sm90_read1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)(place >> 1)) >> 4 * (place & 1);
     float s[4] = {0.0f, 0.0f, 0.0f, 0.0f}, p[4], max = -MLAR_INF, base, alpha;
     MLAR_UNROLL for (int32_t w = 0; w < SM90_SCORE_PARTS; ++w) {
-        const mlar_f32x4 part = *(const mlar_f32x4 *)(parts + w * SM90_NARROW_HEADS * SM90_SCORE_STRIDE);
-        s[0] += part.x, s[1] += part.y, s[2] += part.z, s[3] += part.w;
+        const mlar_u32x4 part = sm90_read16(parts + (uint32_t)(w * SM90_NARROW_HEADS * SM90_SCORE_STRIDE) * 4);
+        s[0] += mlar_f32_from_bits(part.x), s[1] += mlar_f32_from_bits(part.y);
+        s[2] += mlar_f32_from_bits(part.z), s[3] += mlar_f32_from_bits(part.w);
     }
     MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) {
         s[i] *= scale2;
@@ -91,7 +92,7 @@ MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t hea
     sm90_store8(b->base + SM90_AT_PROBS +
                     (uint32_t)(head * 128 + ((place >> 1) ^ (head & 7)) * 16 + (place & 1) * 8),
                 mlar_bf16x2(p[0], p[1]), mlar_bf16x2(p[2], p[3]));
-    if (place == 0) b->control->alpha[0][head] = alpha;
+    if (place == 0) sm90_store_f32(SM90_CONTROL(b, alpha) + 4 * (uint32_t)head, alpha);
 }
 
 /* O = alpha O + P V for the warp's 64 columns. */
@@ -104,8 +105,8 @@ MLAR_DEVICE void sm90_narrow_values(const sm90_block *b, int32_t n, float o[m_ti
     const uint32_t row = (uint32_t)(lane & 15) * 128;
     const uint32_t chunk = (uint32_t)((lane >> 4) ^ (lane & 7)) * 16;
     MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
-        const float *alpha = b->control->alpha[0] + 16 * m + lane / 4;
-        const float alpha0 = alpha[0], alpha1 = alpha[8];
+        const uint32_t alpha = SM90_CONTROL(b, alpha) + 4 * (uint32_t)(16 * m + lane / 4);
+        const float alpha0 = sm90_read_f32(alpha), alpha1 = sm90_read_f32(alpha + 32);
         MLAR_UNROLL for (int32_t i = 0; i < 32; i += 4) {
             o[m][i] *= alpha0, o[m][i + 1] *= alpha0;
             o[m][i + 2] *= alpha1, o[m][i + 3] *= alpha1;
@@ -161,7 +162,8 @@ template <int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_block *b) {
             const int32_t local = 16 * m + soft_head, head = share->head_begin + local;
             const float total = mlar_lanes_sum(sum[m], 16);
             if ((mlar_thread() & 15) == 0 && head < share->head_end)
-                b->control->factor[local] = sm90_finish_head(b, &now, head, max2[m], total);
+                sm90_store_f32(SM90_CONTROL(b, factor) + 4 * (uint32_t)local,
+                               sm90_finish_head(b, &now, head, max2[m], total));
         }
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)

@@ -16,6 +16,13 @@
 
 MLAR_DEVICE uint32_t sm90_address(const void *shared) { return (uint32_t)__cvta_generic_to_shared(shared); }
 
+/* An address, once computed, is to stay in its register: else every use computes it again from the block's place in its
+ * cluster. */
+MLAR_DEVICE uint32_t sm90_keep(uint32_t value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+
 /* ---- shared memory by address ---- */
 
 MLAR_DEVICE void sm90_store16(uint32_t to, mlar_u32x4 v) {
@@ -29,6 +36,22 @@ MLAR_DEVICE void sm90_store4(uint32_t to, uint32_t v) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(v) : "memory");
 }
 
+MLAR_DEVICE void sm90_store1(uint32_t to, uint32_t v) {
+    asm volatile("st.shared.b8 [%0], %1;" ::"r"(to), "r"(v) : "memory");
+}
+MLAR_DEVICE void sm90_store_f32(uint32_t to, float v) {
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(v) : "memory");
+}
+MLAR_DEVICE uint32_t sm90_read1(uint32_t from) {
+    uint32_t v;
+    asm volatile("ld.shared.u8 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
+    return v;
+}
+MLAR_DEVICE float sm90_read_f32(uint32_t from) {
+    float v;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(from) : "memory");
+    return v;
+}
 MLAR_DEVICE mlar_u32x4 sm90_read16(uint32_t from) {
     mlar_u32x4 v;
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"

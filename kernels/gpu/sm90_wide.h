@@ -92,7 +92,7 @@ typedef struct sm90_heads {
 /* Scores of tile n to probabilities in shared memory. */
 MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], float scale2, sm90_heads *heads) {
     const int32_t lane = mlar_lane(), column = 2 * (lane & 3), row = (mlar_thread() >> 5) * 16 + lane / 4;
-    const uint64_t counts = *(const uint64_t *)b->control->counts[n & 1];
+    const uint64_t counts = sm90_read_u64(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1));
     const uint32_t to = b->base + SM90_AT_PROBS + (uint32_t)(row * 128 + 2 * column);
     MLAR_UNROLL for (int32_t i = 0; i < 32; ++i) s[i] *= scale2;
     if (counts != ~0ull) { /* whatever a masked token's score is, NaN too, it becomes one whose probability is 0 */
@@ -117,7 +117,8 @@ MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], 
             sm90_store4(to + (uint32_t)(r * 8 * 128) + (uint32_t)((k ^ lane / 4) * 16), mlar_bf16x2(p0, p1));
         }
         heads->sum[r] = heads->sum[r] * heads->alpha[r] + sum;
-        if ((lane & 3) == 0) b->control->alpha[n & 1][row + 8 * r] = heads->alpha[r];
+        if ((lane & 3) == 0)
+            sm90_store_f32(SM90_CONTROL(b, alpha) + 4 * (uint32_t)((n & 1) * SM90_WIDE_HEADS + row + 8 * r), heads->alpha[r]);
     }
 }
 
@@ -130,7 +131,7 @@ MLAR_DEVICE void sm90_wide_left(const sm90_block *b) {
     float o[128], s[32];
     int32_t n = 0, index = 0;
     if (part.tiles) {
-        sm90_barrier_wait(sm90_address(&b->control->begun), 0); /* keys are asked for first */
+        sm90_barrier_wait(SM90_CONTROL(b, begun), 0); /* keys are asked for first */
         sm90_wide_queries(b, share, part.row);
     }
     while (part.tiles) {
@@ -178,7 +179,8 @@ MLAR_DEVICE void sm90_wide_left(const sm90_block *b) {
             const int32_t local = first + lane / 4 + 8 * r, head = share->head_begin + local;
             const float sum = mlar_lanes_sum(heads.sum[r], 4);
             if ((lane & 3) == 0 && head < share->head_end)
-                b->control->factor[local] = sm90_finish_head(b, &now, head, heads.max2[r], sum);
+                sm90_store_f32(SM90_CONTROL(b, factor) + 4 * (uint32_t)local,
+                               sm90_finish_head(b, &now, head, heads.max2[r], sum));
         }
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         sm90_finish_store<32>(b, &now, o, first, share->head_begin, share->head_end, 0);
@@ -193,7 +195,7 @@ MLAR_DEVICE void sm90_wide_right(const sm90_block *b) {
     float o[128];
     int32_t n = 0, index = 0;
     if (part.tiles) {
-        sm90_barrier_wait(sm90_address(&b->control->begun), 0); /* keys are asked for first */
+        sm90_barrier_wait(SM90_CONTROL(b, begun), 0); /* keys are asked for first */
         sm90_wide_queries(b, share, part.row);
     }
     while (part.tiles) {
@@ -207,8 +209,8 @@ MLAR_DEVICE void sm90_wide_right(const sm90_block *b) {
             sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
             sm90_barrier_wait(sm90_probs(b, n), sm90_parity(n));
             if (accumulate) {
-                const float *alpha = b->control->alpha[n & 1] + first + lane / 4;
-                sm90_wide_rescale(o, alpha[0], alpha[8]);
+                const uint32_t alpha = SM90_CONTROL(b, alpha) + 4 * (uint32_t)((n & 1) * SM90_WIDE_HEADS + first + lane / 4);
+                sm90_wide_rescale(o, sm90_read_f32(alpha), sm90_read_f32(alpha + 32));
             }
             SM90_PIN(o, 128);
             sm90_wide_values(b, n, 1, o, accumulate);

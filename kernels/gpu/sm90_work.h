@@ -50,7 +50,7 @@
 #define SM90_AT_SCORES     SM90_AT_QUERIES                      /* narrow: f32 [4][32 heads][SM90_SCORE_STRIDE] */
 #define SM90_AT_NARROW_RAW (SM90_AT_SCORES + 4 * SM90_NARROW_HEADS * SM90_SCORE_STRIDE * 4)
 #define SM90_AT_CONTROL    (SM90_AT_WIDE_RAW + SM90_WIDE_SLOTS * SM90_RAW_BYTES)
-#define SM90_SHARED_BYTES  (SM90_AT_CONTROL + 2048)
+#define SM90_SHARED_BYTES  (SM90_AT_CONTROL + 3072)
 
 /* The block's unit: which heads, and its worker's tiles. The grid has a block for every unit (mlar_attend_grid), so a
  * block has at most one. */
@@ -71,6 +71,7 @@ typedef struct sm90_control {
     float factor[SM90_WIDE_HEADS];   /* what the sum is multiplied by in the end */
     sm90_share share;
     mlar_layer_params layer;
+    uint64_t from[SM90_COPIERS][MLAR_KEY_TILE]; /* a copier's tokens: where their records are; 0: does not count */
 } sm90_control;
 
 /* What a role carries along. */
@@ -83,10 +84,13 @@ typedef struct sm90_block {
     int32_t slots;  /* of the ring */
 } sm90_block;
 
-MLAR_DEVICE uint32_t sm90_full(const sm90_block *b, int32_t n) { return sm90_address(&b->control->full[n & 1]); }
-MLAR_DEVICE uint32_t sm90_probs(const sm90_block *b, int32_t n) { return sm90_address(&b->control->probs[n & 1]); }
+/* Address of a member of the control struct. */
+#define SM90_CONTROL(b, member) ((b)->base + SM90_AT_CONTROL + (uint32_t)__builtin_offsetof(sm90_control, member))
+
+MLAR_DEVICE uint32_t sm90_full(const sm90_block *b, int32_t n) { return SM90_CONTROL(b, full) + 8 * (uint32_t)(n & 1); }
+MLAR_DEVICE uint32_t sm90_probs(const sm90_block *b, int32_t n) { return SM90_CONTROL(b, probs) + 8 * (uint32_t)(n & 1); }
 MLAR_DEVICE uint32_t sm90_empty(const sm90_block *b, int32_t n, int32_t half) {
-    return sm90_address(&b->control->empty[n & 1][half]);
+    return SM90_CONTROL(b, empty) + 16 * (uint32_t)(n & 1) + 8 * (uint32_t)half;
 }
 /* Parity of the phase that tile n completes. */
 MLAR_DEVICE uint32_t sm90_parity(int32_t n) { return (uint32_t)(n >> 1) & 1; }

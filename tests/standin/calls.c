@@ -298,7 +298,7 @@ const standin_control *standin(void) {
     static const standin_control control = {.reset = reset,
                                             .alive = alive,
                                             .violation = violation,
-                                            .fail = fail,
+                                            .fail_call = fail,
                                             .failed = failed,
                                             .calls = calls,
                                             .last_call = name_of_last,

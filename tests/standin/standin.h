@@ -48,7 +48,7 @@ typedef struct standin_control {
     const char *(*violation)(void);
     /* The nth call from now (1: the next) fails with `error`; lasting: and all after it, as of a lost device. A
      * call that destroys something does so all the same, unless `refused`. nth = 0: no more failures. */
-    void (*fail)(uint64_t nth, int error, int lasting, int refused);
+    void (*fail_call)(uint64_t nth, int error, int lasting, int refused);
     int (*failed)(void); /* the failure has happened */
     /* Calls of the function of that name since reset, or of all of them (NULL). */
     uint64_t (*calls)(const char *name);
