@@ -38,6 +38,7 @@ mlar_status mlar_arena_from_malloc(mlar_arena *arena, uint64_t bytes, mlar_diag 
 mlar_status mlar_arena_release(mlar_arena *arena, mlar_diag *diag) {
     if (arena == NULL) return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "arena", 0, 0, "null");
     mlar_arena_body *body = mlar_arena_body_of(arena);
-    if (body->device != NULL) body->core.source.context = body; /* it may have been moved since it was opened */
+    if (body->device != NULL)
+        body->core.source.context = body; /* it may have been moved since it was opened */
     return mlar_arena_close(&body->core, diag);
 }

@@ -94,8 +94,9 @@ static mlar_status clear_persistent(mlar_engine *engine, mlar_diag *diag) {
     static const enum mlar_buffer_id cleared[] = {MLAR_BUFFER_COUNTERS, MLAR_BUFFER_STEP};
     static const char zeros[64];
     for (size_t i = 0; i < sizeof cleared / sizeof *cleared; i++) {
-        mlar_status status = engine->backend->copy_in(
-            engine->backend_state, mlar_engine_address(engine, cleared[i], 0), zeros, sizeof zeros, NULL, diag);
+        mlar_status status =
+            engine->backend->copy_in(engine->backend_state, mlar_engine_address(engine, cleared[i], 0), zeros,
+                                     sizeof zeros, NULL, diag);
         if (status != MLAR_OK) return status;
     }
     return MLAR_OK;

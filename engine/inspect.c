@@ -78,7 +78,8 @@ static mlar_status poison_device(mlar_engine *engine, const mlar_element *elemen
         for (uint64_t done = 0; done < segments[i].bytes; done += PIECE) {
             uint64_t bytes = segments[i].bytes - done < PIECE ? segments[i].bytes - done : PIECE;
             void *to = engine->arena->base + segments[i].offset + done;
-            mlar_status status = engine->backend->copy_in(engine->backend_state, to, piece, bytes, stream, NULL);
+            mlar_status status =
+                engine->backend->copy_in(engine->backend_state, to, piece, bytes, stream, NULL);
             if (status != MLAR_OK) return mlar_engine_note(engine, status);
         }
     }

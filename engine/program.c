@@ -181,8 +181,10 @@ mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bi
 
 static mlar_status open_program(const mlar_program *program, mlar_diag *diag) {
     mlar_status status = MLAR_OK;
-    if (program == NULL) status = MLAR_ERROR_ARGUMENT;
-    else if (program->engine == NULL || !program->open) status = MLAR_ERROR_STATE;
+    if (program == NULL)
+        status = MLAR_ERROR_ARGUMENT;
+    else if (program->engine == NULL || !program->open)
+        status = MLAR_ERROR_STATE;
     if (status == MLAR_OK) return mlar_engine_usable(program->engine, diag);
     return mlar_fail(diag, status, "program", 0, 0, "program: %s", mlar_status_string(status));
 }

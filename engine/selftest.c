@@ -172,11 +172,11 @@ static mlar_status same(mlar_selftest_run *run, const uint64_t at[2], uint64_t b
     for (uint64_t done = 0; done < bytes; done += PIECE) {
         uint64_t now = bytes - done < PIECE ? bytes - done : PIECE;
         const mlar_backend *backend = run->engine->backend;
-        mlar_status status =
-            backend->copy_out(run->engine->backend_state, a, run->base + at[0] + done, now, run->stream, diag);
+        mlar_status status = backend->copy_out(run->engine->backend_state, a, run->base + at[0] + done, now,
+                                               run->stream, diag);
         if (status == MLAR_OK)
-            status =
-                backend->copy_out(run->engine->backend_state, b, run->base + at[1] + done, now, run->stream, diag);
+            status = backend->copy_out(run->engine->backend_state, b, run->base + at[1] + done, now,
+                                       run->stream, diag);
         if (status != MLAR_OK) return status;
         for (uint64_t i = 0; i < now; i++)
             if (a[i] != b[i])
@@ -249,12 +249,13 @@ mlar_status mlar_engine_selftest(mlar_engine *engine, void *stream, mlar_diag *d
     uint64_t counter = 0;
     void *counters = mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0);
     mlar_engine_counts counts = engine->counts;
-    status = engine->backend->copy_out(engine->backend_state, &counter, counters, sizeof counter, stream, diag);
+    status =
+        engine->backend->copy_out(engine->backend_state, &counter, counters, sizeof counter, stream, diag);
     for (int32_t k = 0; k < engine->layout.dims.config.kind_count && status == MLAR_OK; k++)
         status = run_kind(&run, k, diag);
     /* Leave no trace: counter, statistics, and no step begun that the host did not begin. */
-    mlar_status restored =
-        engine->backend->copy_in(engine->backend_state, counters, &counter, sizeof counter, stream, status == MLAR_OK ? diag : NULL);
+    mlar_status restored = engine->backend->copy_in(engine->backend_state, counters, &counter, sizeof counter,
+                                                    stream, status == MLAR_OK ? diag : NULL);
     engine->counts = counts;
     (void)mlar_engine_invalidate(engine, stream);
     return mlar_engine_note(engine, status == MLAR_OK ? restored : status);

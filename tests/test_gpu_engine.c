@@ -79,7 +79,8 @@ static void test_random_cases_equal_the_cpu(void **state) {
         assert_int_equal(s.device->runtime.set_device(prompt), 0);
         void *streams[] = {NULL, session_stream(&s, 0), session_stream(&s, 1)};
         assert_int_equal(s.device->runtime.set_device(0), 0);
-        for (uint64_t seed = 0; seed < 60; seed++) random_case(&s, seed + 1000u * (unsigned)prompt, streams[prompt && seed % 3 == 0 ? 1 : seed % 3]);
+        for (uint64_t seed = 0; seed < 60; seed++)
+            random_case(&s, seed + 1000u * (unsigned)prompt, streams[prompt && seed % 3 == 0 ? 1 : seed % 3]);
         session_stream_free(&s, streams[1]);
         session_stream_free(&s, streams[2]);
         session_end(&s);
@@ -113,7 +114,8 @@ static fixture open_fixture(int32_t policy, int32_t route) {
     config.max_programs = config.max_layers = 61;
     config.max_nodes = 256;
     for (int i = 0; i < CASES; i++)
-        for (int32_t rows = 0; rows <= CAPACITY; rows++) f.right[i][rows] = on_the_cpu(&config, f.made[i], rows);
+        for (int32_t rows = 0; rows <= CAPACITY; rows++)
+            f.right[i][rows] = on_the_cpu(&config, f.made[i], rows);
     f.run = device_engine_open(f.s.device, &config);
     return f;
 }
@@ -154,7 +156,8 @@ static void test_rebind(void **state) {
             device_engine_replay(f.run, program, 0, &f.moved[which], rows, f.stream);
             engine_case_same(f.made[which], f.right[which][rows], "rebound");
         }
-        uint64_t before = f.s.control->calls(NULL); /* nothing changed: the question about the stream, no launch */
+        uint64_t before =
+            f.s.control->calls(NULL); /* nothing changed: the question about the stream, no launch */
         MUST(mlar_program_rebind(program, 0, &f.moved[0].bindings, f.stream, NULL));
         assert_int_equal(f.s.control->calls(NULL) - before, 1);
         mlar_bindings other = f.moved[0].bindings;
@@ -230,7 +233,8 @@ static void test_runtime_calls_are_counted(void **state) {
             MUST(mlar_program_replay(program, f.stream));
             if (i % 2 == 0) MUST(mlar_program_replay(program, NULL));
             MUST(mlar_engine_prepare(f.run->engine, 0, &f.moved[0].bindings, &step, f.stream, NULL));
-            MUST(mlar_engine_enqueue(f.run->engine, 0, &f.moved[0].bindings, CAPACITY, &step, f.stream, NULL));
+            MUST(
+                mlar_engine_enqueue(f.run->engine, 0, &f.moved[0].bindings, CAPACITY, &step, f.stream, NULL));
             uint64_t waiting = f.s.control->calls(NULL);
             assert_int_equal(f.s.device->runtime.set_device(0), 0);
             assert_int_equal(f.s.device->runtime.stream_synchronize(f.stream), 0);
@@ -271,7 +275,8 @@ static void test_61_programs_over_one_arena(void **state) {
     assert_int_equal(after.replays - before.replays, 5 * 61);
     assert_string_equal(after.variant, "gfx942");
     MUST(mlar_program_destroy(programs[7]));
-    programs[7] = device_engine_capture(f.run, 0, &f.moved[2], CAPACITY); /* its slot and layer are free again */
+    programs[7] =
+        device_engine_capture(f.run, 0, &f.moved[2], CAPACITY); /* its slot and layer are free again */
     device_engine_replay(f.run, programs[7], 0, &f.moved[2], ROWS, f.stream);
     engine_case_same(f.made[2], f.right[2][ROWS], "in a reused slot");
     close_fixture(&f);

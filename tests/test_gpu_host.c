@@ -83,7 +83,8 @@ static void test_a_device_describes_itself(void **state) {
         session s = session_begin(MLAR_TEST_STANDIN, &settings);
         MUST(session_open(&s, ordinal, MLAR_RUNTIME_WARN, NULL));
         mlar_device_info info = info_of(s.device);
-        assert_string_equal(info.profile.arch, "gfx942"); /* without the features, and not the name's "gfx000" */
+        assert_string_equal(info.profile.arch,
+                            "gfx942"); /* without the features, and not the name's "gfx000" */
         assert_int_equal(info.profile.device, MLAR_DEVICE_HIP);
         assert_int_equal(info.profile.compute_units, 6 + ordinal);
         assert_int_equal(info.profile.wave_size, 64);
@@ -121,7 +122,8 @@ static void test_what_cannot_be_opened(void **state) {
     MUST_NAME(MLAR_ERROR_MEMORY_ALIGNMENT, "memory", diag,
               mlar_device_open((char *)s.memory + 8, mlar_device_bytes(), &options, &s.device, &diag));
     options.struct_size = 4;
-    MUST_BE(MLAR_ERROR_STRUCT_SIZE, mlar_device_open(s.memory, mlar_device_bytes(), &options, &s.device, &diag));
+    MUST_BE(MLAR_ERROR_STRUCT_SIZE,
+            mlar_device_open(s.memory, mlar_device_bytes(), &options, &s.device, &diag));
     MUST_BE(MLAR_ERROR_ARGUMENT, mlar_device_open(NULL, 0, &options, &s.device, NULL));
     MUST_BE(MLAR_ERROR_ARGUMENT, mlar_device_close(NULL));
     assert_null(s.device);
@@ -150,7 +152,8 @@ static void test_a_known_bad_runtime(void **state) {
     settings.version = 70226015; /* clr #279 */
     session s = session_begin(MLAR_TEST_STANDIN, &settings);
     mlar_diag diag;
-    MUST_NAME(MLAR_ERROR_RUNTIME_BLOCKED, "runtime_check", diag, session_open(&s, 0, MLAR_RUNTIME_REFUSE, &diag));
+    MUST_NAME(MLAR_ERROR_RUNTIME_BLOCKED, "runtime_check", diag,
+              session_open(&s, 0, MLAR_RUNTIME_REFUSE, &diag));
     assert_non_null(strstr(diag.message, "clr #279"));
     assert_int_equal(s.control->alive(NULL, 0), 0);
     MUST_NAME(MLAR_OK, "runtime_check", diag, session_open(&s, 0, MLAR_RUNTIME_WARN, &diag));
@@ -296,7 +299,8 @@ static void test_memory_goes_there_and_back(void **state) {
     MUST(mlar_device_write(s.device, NULL, NULL, 0));
     MUST_BE(MLAR_ERROR_ARGUMENT, mlar_device_write(s.device, NULL, from, 1));
     MUST_BE(MLAR_ERROR_DEVICE, mlar_device_write(s.device, to, from, 1)); /* a host pointer */
-    MUST_BE(MLAR_ERROR_DEVICE, mlar_device_read(s.device, to, (char *)memory + 1, sizeof to)); /* past the end */
+    MUST_BE(MLAR_ERROR_DEVICE,
+            mlar_device_read(s.device, to, (char *)memory + 1, sizeof to)); /* past the end */
     MUST(mlar_device_wait(s.device, NULL));
     MUST(mlar_device_free(s.device, memory));
     MUST_BE(MLAR_ERROR_DEVICE, mlar_device_free(s.device, memory));
@@ -330,11 +334,13 @@ static void test_an_arena_of_the_caller(void **state) {
     mlar_diag diag;
 #define INIT mlar_engine_init(&config, s.device, &arena, engine_memory, memory.host_bytes, &engine, &diag)
     MUST_BE(MLAR_ERROR_ARGUMENT, mlar_arena_from_caller(&arena, NULL, memory.device_bytes, 0, NULL));
-    MUST(mlar_arena_from_caller(&arena, host, memory.device_bytes, 0, NULL)); /* a host pointer, said to be none */
+    MUST(mlar_arena_from_caller(&arena, host, memory.device_bytes, 0,
+                                NULL)); /* a host pointer, said to be none */
     MUST_NAME(MLAR_ERROR_MEMORY_KIND, "arena", diag, INIT);
     MUST(mlar_arena_from_caller(&arena, host, memory.device_bytes, 1, NULL));
     MUST_NAME(MLAR_ERROR_MEMORY_KIND, "arena", diag, INIT);
-    s.control->pin(host, (size_t)memory.device_bytes + 256); /* pinned memory has attributes, and is no device's */
+    s.control->pin(host,
+                   (size_t)memory.device_bytes + 256); /* pinned memory has attributes, and is no device's */
     MUST(mlar_arena_from_caller(&arena, host, memory.device_bytes, 0, NULL));
     MUST_NAME(MLAR_ERROR_MEMORY_KIND, "arena", diag, INIT);
     MUST(mlar_arena_from_caller(&arena, block, memory.device_bytes - 1, 0, NULL)); /* short, and says so */
@@ -355,7 +361,8 @@ static void test_an_arena_of_the_caller(void **state) {
     assert_int_equal(s.control->current_device(), 1);
     assert_int_equal(s.device->runtime.free(there), 0);
 
-    MUST(mlar_arena_from_caller(&arena, block, memory.device_bytes, 0, NULL)); /* to the byte: after all that */
+    MUST(mlar_arena_from_caller(&arena, block, memory.device_bytes, 0,
+                                NULL)); /* to the byte: after all that */
     MUST(INIT);
     MUST_BE(MLAR_ERROR_BUSY, mlar_arena_release(&arena, NULL));
     mlar_engine *second = NULL;
@@ -394,7 +401,8 @@ static void test_an_engine_for_another_device(void **state) {
     MUST(mlar_device_profile_named(&wrong.device, "mi250x", NULL));
     MUST_NAME(MLAR_ERROR_UNSUPPORTED, "device", diag,
               mlar_engine_init(&wrong, s.device, &arena, host, memory.host_bytes, &engine, &diag));
-    MUST_BE(MLAR_ERROR_ARGUMENT, mlar_engine_init(&config, NULL, &arena, host, memory.host_bytes, &engine, &diag));
+    MUST_BE(MLAR_ERROR_ARGUMENT,
+            mlar_engine_init(&config, NULL, &arena, host, memory.host_bytes, &engine, &diag));
     MUST(mlar_engine_init(&config, s.device, &arena, host, memory.host_bytes, &engine, &diag));
     MUST(mlar_engine_deinit(engine));
     MUST(mlar_arena_release(&arena, NULL));
@@ -408,7 +416,8 @@ int main(int argc, char **argv) {
     const char *path = getenv("LD_LIBRARY_PATH");
     if (path == NULL || strncmp(path, MLAR_TEST_STANDIN_DIR, strlen(MLAR_TEST_STANDIN_DIR)) != 0) {
         char with[4096];
-        snprintf(with, sizeof with, "%s%s%s", MLAR_TEST_STANDIN_DIR, path != NULL ? ":" : "", path != NULL ? path : "");
+        snprintf(with, sizeof with, "%s%s%s", MLAR_TEST_STANDIN_DIR, path != NULL ? ":" : "",
+                 path != NULL ? path : "");
         setenv("LD_LIBRARY_PATH", with, 1);
         execv("/proc/self/exe", argv); /* the search path is read when a program starts */
         return 1;

@@ -5,44 +5,13 @@
  * and never the kernels. */
 #define _GNU_SOURCE /* posix_memalign, __GLIBC__ */
 #include "engine/engine.h"
+#include "tests/standin/heap.h"
 #include "tests/standin/session.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- what the host's heap was asked for ---- */
-
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#if !defined(__has_feature)
-#define __has_feature(x) 0
-#endif
-#if !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer) && !__has_feature(memory_sanitizer)
-#define COUNTS_HEAP 1
-#endif
-#endif
-
-#ifdef COUNTS_HEAP
-static unsigned long heap_calls;
-extern void *__libc_malloc(size_t bytes);
-extern void *__libc_calloc(size_t count, size_t bytes);
-extern void *__libc_realloc(void *block, size_t bytes);
-void *malloc(size_t bytes) {
-    heap_calls++;
-    return __libc_malloc(bytes);
-}
-void *calloc(size_t count, size_t bytes) {
-    heap_calls++;
-    return __libc_calloc(count, bytes);
-}
-void *realloc(void *block, size_t bytes) {
-    heap_calls++;
-    return __libc_realloc(block, bytes);
-}
-#else
-static const unsigned long heap_calls = 0; /* a sanitizer has replaced malloc already */
-#endif
 
 /* ---- a fixture ---- */
 
@@ -72,27 +41,23 @@ static void open_engine(fixture *f, const mlar_config *changes) {
     device_engine_eager(f->run, 0, &f->moved, NULL);
     f->right = engine_case_take(f->made);
 }
-
 static fixture open_fixture(const mlar_config *changes) {
     fixture f = {.s = session_new()};
     f.stream = session_stream(&f.s, 1);
     open_engine(&f, changes);
     return f;
 }
-
 static void close_engine(fixture *f) {
     device_engine_close(f->run);
     device_case_free(&f->moved);
     case_free(f->made);
     free(f->right);
 }
-
 static void close_fixture(fixture *f) {
     close_engine(f);
     session_stream_free(&f->s, f->stream);
     session_end(&f->s);
 }
-
 static const mlar_config all_on = {.guard_bytes = 256, .selftest = 1};
 
 static void still_right(fixture *f, mlar_program *program) {
@@ -118,7 +83,8 @@ static void test_while_the_host_captures(void **state) {
         for (int32_t blocking = 0; blocking < 2; blocking++) {
             void *stream = session_stream(&f.s, !blocking), *graph = NULL;
             assert_int_equal(runtime->capture_begin(stream, mode), 0);
-            void *const asked[] = {stream, NULL}; /* the default stream is not free either, if that one waits for it */
+            void *const asked[] = {
+                stream, NULL}; /* the default stream is not free either, if that one waits for it */
             for (int i = 0; i < 1 + blocking; i++) {
                 MUST_BE(MLAR_ERROR_CAPTURING, mlar_engine_step(engine, &step, asked[i]));
                 MUST_BE(MLAR_ERROR_CAPTURING, mlar_engine_stats(engine, asked[i], &stats));
@@ -130,7 +96,8 @@ static void test_while_the_host_captures(void **state) {
                 MUST_BE(MLAR_ERROR_CAPTURING, mlar_program_rebind(program, 0, bindings, asked[i], &diag));
             }
             if (blocking) {
-                MUST_BE(MLAR_ERROR_CAPTURING, mlar_engine_capture(engine, 0, bindings, 1, CAPACITY, &more, &diag));
+                MUST_BE(MLAR_ERROR_CAPTURING,
+                        mlar_engine_capture(engine, 0, bindings, 1, CAPACITY, &more, &diag));
                 MUST_BE(MLAR_ERROR_CAPTURING, mlar_engine_deinit(engine));
                 assert_null(more);
             }
@@ -173,7 +140,8 @@ static void *capture_elsewhere(void *opaque) {
     fixture *f = opaque;
     mlar_program *program = NULL;
     mlar_diag diag = DIAG_INIT;
-    mlar_status status = mlar_engine_capture(f->run->engine, 0, &f->moved.bindings, 1, CAPACITY, &program, &diag);
+    mlar_status status =
+        mlar_engine_capture(f->run->engine, 0, &f->moved.bindings, 1, CAPACITY, &program, &diag);
     return status == MLAR_OK ? program : NULL;
 }
 
@@ -213,8 +181,9 @@ static void test_wrong_states(void **state) {
     MUST_BE(MLAR_ERROR_CAPACITY, mlar_program_replay(program, f.stream));
     step.rows = CAPACITY + 1;
     MUST_BE(MLAR_ERROR_CAPACITY, mlar_engine_step(engine, &step, f.stream));
-    MUST_NAME(MLAR_ERROR_STATE, "selftest", diag, mlar_engine_selftest(engine, f.stream, &diag)); /* not planned */
-    program->fingerprint ^= 1; /* captured for another plan */
+    MUST_NAME(MLAR_ERROR_STATE, "selftest", diag,
+              mlar_engine_selftest(engine, f.stream, &diag)); /* not planned */
+    program->fingerprint ^= 1;                                /* captured for another plan */
     step.rows = ROWS;
     MUST(mlar_engine_step(engine, &step, f.stream));
     MUST(mlar_engine_prepare(engine, 0, &f.moved.bindings, NULL, f.stream, NULL));
@@ -225,7 +194,8 @@ static void test_wrong_states(void **state) {
     MUST(mlar_program_destroy(program));
     MUST_BE(MLAR_ERROR_STATE, mlar_program_destroy(program));
     MUST_BE(MLAR_ERROR_STATE, mlar_program_replay(program, f.stream));
-    MUST_NAME(MLAR_ERROR_STATE, "program", diag, mlar_program_rebind(program, 0, &f.moved.bindings, f.stream, &diag));
+    MUST_NAME(MLAR_ERROR_STATE, "program", diag,
+              mlar_program_rebind(program, 0, &f.moved.bindings, f.stream, &diag));
     assert_null(mlar_program_graph(program));
     close_fixture(&f);
 }
@@ -245,7 +215,8 @@ static void test_streams_that_are_not_the_devices(void **state) {
         MUST(mlar_engine_step(f.run->engine, &step, f.stream));
         MUST(mlar_engine_prepare(f.run->engine, 0, &f.moved.bindings, NULL, f.stream, NULL));
         MUST_BE(MLAR_ERROR_DEVICE, mlar_program_replay(program, bad[i]));
-        MUST_BE(MLAR_ERROR_DEVICE, mlar_engine_prepare(f.run->engine, 0, &f.moved.bindings, &step, bad[i], &diag));
+        MUST_BE(MLAR_ERROR_DEVICE,
+                mlar_engine_prepare(f.run->engine, 0, &f.moved.bindings, &step, bad[i], &diag));
         assert_non_null(strstr(diag.message, "hipErrorInvalidHandle"));
         MUST(mlar_engine_prepare(f.run->engine, 0, &f.moved.bindings, &step, f.stream, &diag));
         MUST_BE(MLAR_ERROR_DEVICE,
@@ -253,7 +224,9 @@ static void test_streams_that_are_not_the_devices(void **state) {
         assert_int_equal(diag.device_error, 400);
         step.rows = 4 - step.rows; /* else nothing would be launched */
         MUST_BE(MLAR_ERROR_DEVICE, mlar_engine_step(f.run->engine, &step, bad[i]));
-        still_right(&f, program); /* nor is the device thought lost: HIP calls an unknown stream's context destroyed */
+        still_right(
+            &f,
+            program); /* nor is the device thought lost: HIP calls an unknown stream's context destroyed */
     }
     session_stream_free(&f.s, other);
     close_fixture(&f);
@@ -296,10 +269,10 @@ static void test_a_bad_runtime_is_judged_by_the_configuration(void **state) {
 
 static void test_the_steady_phase_allocates_nothing(void **state) {
     (void)state;
-    static const char *const allocating[] = {"hipMalloc", "hipMallocFromPoolAsync", "hipMemPoolCreate",
-                                             "hipModuleLoadData", "hipStreamCreateWithFlags",
-                                             "hipGraphInstantiateWithFlags", "hipMemcpyHtoDAsync",
-                                             "hipMemcpyDtoHAsync", "hipStreamBeginCapture"};
+    static const char *const allocating[] = {
+        "hipMalloc",          "hipMallocFromPoolAsync",   "hipMemPoolCreate",
+        "hipModuleLoadData",  "hipStreamCreateWithFlags", "hipGraphInstantiateWithFlags",
+        "hipMemcpyHtoDAsync", "hipMemcpyDtoHAsync",       "hipStreamBeginCapture"};
     for (int32_t route = 0; route < 2; route++) {
         mlar_config changes = {.update_route = route};
         fixture f = open_fixture(&changes);
@@ -323,7 +296,8 @@ static void test_the_steady_phase_allocates_nothing(void **state) {
                 waits++;
             }
         }
-        for (size_t i = 0; i < sizeof allocating / sizeof *allocating; i++) now += f.s.control->calls(allocating[i]);
+        for (size_t i = 0; i < sizeof allocating / sizeof *allocating; i++)
+            now += f.s.control->calls(allocating[i]);
         assert_int_equal(now, asked);
         assert_int_equal(f.s.control->calls("hipStreamSynchronize"), waits);
         assert_int_equal(heap_calls, heap);
@@ -339,10 +313,10 @@ static void test_the_steady_phase_allocates_nothing(void **state) {
 
 /* ---- the caller's current device ---- */
 
-#define KEEPS(call)                                                                                             \
-    do {                                                                                                        \
-        MUST(call);                                                                                             \
-        assert_int_equal(f.s.control->current_device(), 1);                                                     \
+#define KEEPS(call)                                                                                          \
+    do {                                                                                                     \
+        MUST(call);                                                                                          \
+        assert_int_equal(f.s.control->current_device(), 1);                                                  \
     } while (0)
 
 static void test_the_callers_device_stays_current(void **state) {
@@ -423,11 +397,11 @@ static void lost_everywhere(fixture *f, mlar_program *program, int error) {
     mlar_program *more = NULL;
     mlar_diag diag;
     uint64_t calls = f->s.control->calls(NULL);
-#define LOST(call)                                                                                              \
-    do {                                                                                                        \
-        MUST_NAME(MLAR_ERROR_DEVICE_LOST, "device", diag, call);                                                \
-        assert_int_equal(diag.device_error, error); /* what the runtime said first */                           \
-        assert_non_null(strstr(diag.message, "hipError"));                                                      \
+#define LOST(call)                                                                                           \
+    do {                                                                                                     \
+        MUST_NAME(MLAR_ERROR_DEVICE_LOST, "device", diag, call);                                             \
+        assert_int_equal(diag.device_error, error); /* what the runtime said first */                        \
+        assert_non_null(strstr(diag.message, "hipError"));                                                   \
     } while (0)
     LOST(mlar_engine_capture(engine, 0, bindings, 1, CAPACITY, &more, &diag));
     LOST(mlar_program_rebind(program, 0, bindings, f->stream, &diag));
@@ -443,7 +417,15 @@ static void lost_everywhere(fixture *f, mlar_program *program, int error) {
     assert_int_equal(f->s.control->calls(NULL), calls); /* the device is left alone */
 }
 
-enum { LOST_AT_STEP, LOST_AT_PREPARE, LOST_AT_REPLAY, LOST_AT_STATS, LOST_AT_CAPTURE, LOST_UNSEEN, LOST_CASES };
+enum {
+    LOST_AT_STEP,
+    LOST_AT_PREPARE,
+    LOST_AT_REPLAY,
+    LOST_AT_STATS,
+    LOST_AT_CAPTURE,
+    LOST_UNSEEN,
+    LOST_CASES
+};
 
 static void test_a_lost_device(void **state) {
     (void)state;
@@ -462,18 +444,25 @@ static void test_a_lost_device(void **state) {
         f.s.control->fail_call(1, error, 1, 0);
         step.rows = 2;
         switch (at / 2) {
-        case LOST_AT_STEP: MUST_BE(MLAR_ERROR_DEVICE_LOST, mlar_engine_step(engine, &step, f.stream)); break;
+        case LOST_AT_STEP:
+            MUST_BE(MLAR_ERROR_DEVICE_LOST, mlar_engine_step(engine, &step, f.stream));
+            break;
         case LOST_AT_PREPARE:
             MUST_BE(MLAR_ERROR_DEVICE_LOST,
                     mlar_engine_prepare(engine, 0, &f.moved.bindings, &step, f.stream, NULL));
             break;
-        case LOST_AT_REPLAY: MUST_BE(MLAR_ERROR_DEVICE_LOST, mlar_program_replay(program, f.stream)); break;
-        case LOST_AT_STATS: MUST_BE(MLAR_ERROR_DEVICE_LOST, mlar_engine_stats(engine, f.stream, &stats)); break;
+        case LOST_AT_REPLAY:
+            MUST_BE(MLAR_ERROR_DEVICE_LOST, mlar_program_replay(program, f.stream));
+            break;
+        case LOST_AT_STATS:
+            MUST_BE(MLAR_ERROR_DEVICE_LOST, mlar_engine_stats(engine, f.stream, &stats));
+            break;
         case LOST_AT_CAPTURE:
             MUST_BE(MLAR_ERROR_DEVICE_LOST,
                     mlar_engine_capture(engine, 0, &f.moved.bindings, 1, CAPACITY, &more, NULL));
             break;
-        default: break; /* deinit is the first to hear of it */
+        default:
+            break; /* deinit is the first to hear of it */
         }
         if (at / 2 != LOST_UNSEEN) lost_everywhere(&f, program, error);
         MUST_BE(MLAR_ERROR_DEVICE_LOST, mlar_engine_deinit(engine));
@@ -493,66 +482,6 @@ static void test_a_lost_device(void **state) {
     }
 }
 
-/* ---- two engines, two threads ---- */
-
-typedef struct worker {
-    fixture *f;
-    step_case *made;
-    device_case moved;
-    device_engine *run;
-    void *stream;
-    mlar_program *program;
-    int wrong;
-} worker;
-
-/* No assertion off the main thread. */
-static void *work(void *opaque) {
-    worker *w = opaque;
-    for (int i = 0; i < 40; i++) {
-        mlar_step step = {.struct_size = sizeof step, .rows = ROWS};
-        w->wrong += mlar_engine_step(w->run->engine, &step, w->stream) != MLAR_OK;
-        w->wrong += mlar_engine_prepare(w->run->engine, 0, &w->moved.bindings, NULL, w->stream, NULL) != MLAR_OK;
-        w->wrong += mlar_program_replay(w->program, w->stream) != MLAR_OK;
-        w->wrong += mlar_engine_enqueue(w->run->engine, 0, &w->moved.bindings, CAPACITY, &step, w->stream, NULL) != MLAR_OK;
-        w->wrong += mlar_device_wait(w->run->device, w->stream) != MLAR_OK;
-    }
-    return NULL;
-}
-
-static void test_two_engines_on_two_threads(void **state) {
-    (void)state;
-    session s = session_new();
-    worker workers[2] = {0};
-    pthread_t threads[2];
-    for (int i = 0; i < 2; i++) {
-        worker *w = &workers[i];
-        case_spec spec = engine_case_spec(70u + (uint64_t)i, ROWS, CAPACITY, 40, 200);
-        w->made = case_new(&spec);
-        w->moved = device_case_new(s.device, w->made);
-        mlar_config config = device_engine_config(s.device, (const step_case *const *)&w->made, 1);
-        w->run = device_engine_open(s.device, &config);
-        w->stream = session_stream(&s, i);
-        w->program = device_engine_capture(w->run, 0, &w->moved, CAPACITY);
-        device_case_poison(&w->moved);
-    }
-    for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
-    for (int i = 0; i < 2; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
-    for (int i = 0; i < 2; i++) {
-        worker *w = &workers[i];
-        assert_int_equal(w->wrong, 0);
-        device_case_fetch(&w->moved, w->stream);
-        uint8_t *got = engine_case_take(w->made);
-        device_engine_eager(w->run, 0, &w->moved, NULL);
-        engine_case_same(w->made, got, "alone and beside another");
-        free(got);
-        session_stream_free(&s, w->stream);
-        device_engine_close(w->run);
-        device_case_free(&w->moved);
-        case_free(w->made);
-    }
-    session_end(&s);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_while_the_host_captures),
@@ -565,7 +494,6 @@ int main(void) {
         cmocka_unit_test(test_the_callers_device_stays_current),
         cmocka_unit_test(test_a_guard_zone_on_the_device),
         cmocka_unit_test(test_a_lost_device),
-        cmocka_unit_test(test_two_engines_on_two_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,8 +112,10 @@ static mlar_status read_profile(mlar_device *device, mlar_diag *diag) {
         error = runtime->device_attribute(&wave, runtime->vendor->attribute_wave, device->ordinal);
     if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipDeviceGetAttribute", diag);
     error = runtime->device_attribute(&pools, runtime->vendor->attribute_pools, device->ordinal);
-    if (error == MLAR_GPU_ERROR_INVALID_VALUE) pools = 0; /* one that does not know the question has none */
-    else if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipDeviceGetAttribute", diag);
+    if (error == MLAR_GPU_ERROR_INVALID_VALUE)
+        pools = 0; /* one that does not know the question has none */
+    else if (error != MLAR_GPU_SUCCESS)
+        return mlar_runtime_status(runtime, error, "hipDeviceGetAttribute", diag);
     device->has_pools = pools != 0 && runtime->pool_create != NULL && runtime->pool_malloc != NULL &&
                         runtime->pool_free != NULL && runtime->pool_destroy != NULL &&
                         runtime->pool_set != NULL && runtime->pool_get != NULL;
@@ -248,14 +250,16 @@ mlar_status mlar_device_check_memory(mlar_device *device, const void *base, uint
                      {&range, MLAR_GPU_POINTER_RANGE_BYTES},
                      {&ordinal, MLAR_GPU_POINTER_DEVICE}};
     for (size_t i = 0; i < sizeof questions / sizeof *questions; i++) {
-        int error = runtime->pointer_attribute(questions[i].value, questions[i].attribute, (void *)(uintptr_t)base);
+        int error =
+            runtime->pointer_attribute(questions[i].value, questions[i].attribute, (void *)(uintptr_t)base);
         if (error == MLAR_GPU_ERROR_INVALID_VALUE)
             return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, field, 0, 0, "%s: not memory of a device", field);
         mlar_status status = mlar_runtime_status(runtime, error, "hipPointerGetAttribute", diag);
         if (status != MLAR_OK) return status;
     }
     if (type == memory_type_host(runtime))
-        return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, field, 0, 0, "%s: pinned host memory, not a device's", field);
+        return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, field, 0, 0, "%s: pinned host memory, not a device's",
+                         field);
     if (ordinal != device->ordinal)
         return mlar_fail(diag, MLAR_ERROR_MEMORY_KIND, field, ordinal, device->ordinal,
                          "%s: memory of device %d, the engine runs on %d", field, (int)ordinal,

@@ -14,8 +14,7 @@ mlar_status mlar_graph_begin(mlar_runtime *runtime, void *stream, mlar_diag *dia
                                "hipStreamBeginCapture", diag);
 }
 
-static mlar_status instantiate(mlar_runtime *runtime, void *stream, mlar_graph *graph,
-                               mlar_diag *diag) {
+static mlar_status instantiate(mlar_runtime *runtime, void *stream, mlar_graph *graph, mlar_diag *diag) {
     size_t count = 0;
     mlar_status status = mlar_runtime_status(runtime, runtime->graph_nodes(graph->graph, NULL, &count),
                                              "hipGraphGetNodes", diag);
@@ -44,8 +43,8 @@ mlar_status mlar_graph_launch(mlar_runtime *runtime, const mlar_graph *graph, vo
     return mlar_runtime_status(runtime, runtime->graph_launch(graph->exec, stream), "hipGraphLaunch", NULL);
 }
 
-mlar_status mlar_graph_nodes(mlar_runtime *runtime, const mlar_graph *graph, void **nodes,
-                             size_t count, mlar_diag *diag) {
+mlar_status mlar_graph_nodes(mlar_runtime *runtime, const mlar_graph *graph, void **nodes, size_t count,
+                             mlar_diag *diag) {
     return mlar_runtime_status(runtime, runtime->graph_nodes(graph->graph, nodes, &count), "hipGraphGetNodes",
                                diag);
 }

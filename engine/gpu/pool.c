@@ -117,7 +117,8 @@ mlar_status mlar_arena_from_pool(mlar_arena *arena, mlar_device *device, uint64_
     return status;
 }
 
-mlar_status mlar_pool_attributes(const mlar_arena_core *core, mlar_device *device, mlar_backend_stats *stats) {
+mlar_status mlar_pool_attributes(const mlar_arena_core *core, mlar_device *device,
+                                 mlar_backend_stats *stats) {
     const mlar_arena_body *body = (const mlar_arena_body *)(const void *)core;
     if (core->source.allocate != pool_allocate) return MLAR_OK;
     uint64_t *const fields[] = {&stats->pool_reserved_bytes, &stats->pool_used_bytes,

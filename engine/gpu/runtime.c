@@ -84,7 +84,8 @@ static mlar_status resolve_all(mlar_runtime *runtime, mlar_diag *diag) {
                      runtime->found, missing);
 }
 
-mlar_status mlar_runtime_no_device(const mlar_runtime *runtime, int error, const char *what, mlar_diag *diag) {
+mlar_status mlar_runtime_no_device(const mlar_runtime *runtime, int error, const char *what,
+                                   mlar_diag *diag) {
     (void)mlar_fail(diag, MLAR_ERROR_NO_DEVICE, what, error, 0, "%s (%s) found no device: %s (%d)",
                     runtime->vendor->name, runtime->found, mlar_runtime_error_name(runtime, error), error);
     if (diag != NULL && diag->struct_size == sizeof *diag) diag->device_error = error;
@@ -111,8 +112,7 @@ mlar_status mlar_runtime_open(int32_t device_kind, void *library, mlar_runtime *
     runtime->version = runtime->driver_version;
     if (error == MLAR_GPU_SUCCESS && runtime->get_runtime_version != NULL)
         error = runtime->get_runtime_version(&runtime->version);
-    if (error != MLAR_GPU_SUCCESS)
-        return mlar_runtime_no_device(runtime, error, "init", diag);
+    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_no_device(runtime, error, "init", diag);
     return MLAR_OK;
 }
 

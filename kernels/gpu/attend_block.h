@@ -23,7 +23,6 @@
  * do too. Key columns beyond d_qk are zeros. This file knows no target: mma.h and attend_sizes.h do. */
 #ifndef MLAR_KERNELS_GPU_ATTEND_BLOCK_H
 #define MLAR_KERNELS_GPU_ATTEND_BLOCK_H
-
 #include "kernels/gpu/attend_common.h"
 #include "kernels/gpu/attend_sizes.h"
 #include "kernels/gpu/dequant.h"

@@ -52,7 +52,8 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
             sm90_copy(&b, warp);
         else
             sm90_convert_octets(&b, warp - SM90_COPIERS);
-        if (control->layer.tail_zero) sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_THREADS - SM90_CONSUMERS);
+        if (control->layer.tail_zero)
+            sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_THREADS - SM90_CONSUMERS);
     } else if (heads_per_group <= SM90_NARROW_HEADS) {
         SM90_REGISTERS_MORE(192);
         if (heads_per_group <= 16)

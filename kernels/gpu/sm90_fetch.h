@@ -23,7 +23,9 @@
 
 /* A token in a slot: the address of its record, a multiple of 16, plus one if its encoding is FNUZ; 0: it does not
  * count, and its bytes are left over from another. */
-MLAR_DEVICE const uint8_t *sm90_record_bytes(uint64_t record) { return (const uint8_t *)(record & ~15ull); }
+MLAR_DEVICE const uint8_t *sm90_record_bytes(uint64_t record) {
+    return (const uint8_t *)(record & ~15ull);
+}
 
 /* The encoding's power of two as exponent of both bf16 of a word; 0 for a token that does not count. */
 #define SM90_BIAS_OCP  (120 * SM90_HALVES)
@@ -93,8 +95,8 @@ MLAR_DEVICE void sm90_next_slots(const sm90_block *b, sm90_tiles *t, int32_t slo
         t->scope = -1;
         return;
     }
-    MLAR_UNROLL for (int32_t h = 0; h < 2; ++h)
-        if (32 * h + mlar_lane() < t->count) slot[h] = t->entries[32 * h + mlar_lane()];
+    MLAR_UNROLL for (int32_t h = 0; h < 2; ++h) if (32 * h + mlar_lane() < t->count) slot[h] =
+        t->entries[32 * h + mlar_lane()];
     t->entries += MLAR_KEY_TILE;
     t->count -= MLAR_KEY_TILE;
     t->left -= 1;
@@ -133,12 +135,11 @@ MLAR_DEVICE void sm90_copy_octet(const sm90_block *b, const sm90_ring *ring, uin
     from += 64 * (uint32_t)k;
     MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i) pair[i] = sm90_read_u64(from + 16 * i + 8 * (uint32_t)half);
     last = sm90_read_u64(from + 8 * (uint32_t)(lane >> 2));
-    MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i)
-        if (pair[i]) {
-            const uint8_t *record = (const uint8_t *)pair[i] + 16 * (lane & 15);
-            sm90_copy16(to + 2 * i * SM90_RECORD_BYTES, record, 1);
-            sm90_copy16(to + 2 * i * SM90_RECORD_BYTES + 256, record + 256, 1);
-        }
+    MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i) if (pair[i]) {
+        const uint8_t *record = (const uint8_t *)pair[i] + 16 * (lane & 15);
+        sm90_copy16(to + 2 * i * SM90_RECORD_BYTES, record, 1);
+        sm90_copy16(to + 2 * i * SM90_RECORD_BYTES + 256, record + 256, 1);
+    }
     if (last) { /* the last 64 bytes of each of the eight */
         const int32_t at = 512 + 16 * (lane & 3);
         sm90_copy16(raw + (uint32_t)((lane >> 2) * SM90_RECORD_BYTES + at), (const uint8_t *)last + at, 1);
@@ -220,7 +221,8 @@ MLAR_DEVICE void sm90_convert(const uint32_t raw[4], uint32_t scale, uint32_t to
 
 /* The same for any bytes: NaN is taken out first, and the factor is applied in two steps of which only the last can
  * round. e8m0 0 is 2^-127, a subnormal bf16; 255 is NaN, whose columns are all 0. */
-MLAR_DEVICE void sm90_convert_any(const uint32_t raw[4], uint32_t byte, int32_t fnuz, uint32_t to0, uint32_t to1) {
+MLAR_DEVICE void sm90_convert_any(const uint32_t raw[4], uint32_t byte, int32_t fnuz, uint32_t to0,
+                                  uint32_t to1) {
     const uint32_t unplace = fnuz ? 0x7b007b00u : 0x7b807b80u; /* 2^119, 2^120 */
     const uint32_t scale = byte == 255 ? 0 : byte == 0 ? 0x00400040u : byte * SM90_HALVES;
     MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i) {
@@ -238,8 +240,8 @@ MLAR_DEVICE void sm90_convert_any(const uint32_t raw[4], uint32_t byte, int32_t 
 /* A lane's seven nope chunks to their two places, given in the first panel. The short way first: it is right for nearly
  * all tokens, and the test for the others (OCP NaN; FNUZ's is placed as -0, which is 0 already) costs less where
  * nothing waits for it. `from` is the lane's first byte in the cache. */
-MLAR_DEVICE void sm90_convert_nope(const mlar_u32x4 *raw, mlar_u32x2 scales, uint64_t record, const uint8_t *from,
-                                   uint32_t to0, uint32_t to1) {
+MLAR_DEVICE void sm90_convert_nope(const mlar_u32x4 *raw, mlar_u32x2 scales, uint64_t record,
+                                   const uint8_t *from, uint32_t to0, uint32_t to1) {
     const uint32_t bias = sm90_record_bias(record);
     const uint32_t factor = bias ? SM90_HALVES : 0; /* 0: whatever the bytes are */
     uint32_t nan = 0;
@@ -252,7 +254,8 @@ MLAR_DEVICE void sm90_convert_nope(const mlar_u32x4 *raw, mlar_u32x2 scales, uin
                      to1 + (uint32_t)i * SM90_PANEL_BYTES);
     }
     if (bias && (wide || (nan & 0x80808080u && bias == SM90_BIAS_OCP))) {
-        MLAR_NO_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS; ++i) { /* reads again: less code, fewer registers */
+        MLAR_NO_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS;
+                            ++i) { /* reads again: less code, fewer registers */
             const mlar_u32x4 again = mlar_load16(from + 64 * i);
             const uint32_t word[4] = {again.x, again.y, again.z, again.w};
             sm90_convert_any(word, sm90_scale_byte(scales, i), (int32_t)(record & 1),
@@ -284,7 +287,8 @@ MLAR_DEVICE void sm90_convert_octets(const sm90_block *b, int32_t converter) {
     for (int32_t octet = converter - SM90_CONVERTERS;; octet += SM90_CONVERTERS) {
         const int32_t real = octet >= 0, place = real ? octet : converter, n = place >> 3, k = place & 7;
         const uint32_t from = sm90_raw(b, &ring) + (uint32_t)(t * SM90_RECORD_BYTES + 16 * quarter);
-        const uint32_t to = b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)k * 1024;
+        const uint32_t to =
+            b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)k * 1024;
         mlar_u32x4 raw[SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS];
         mlar_u32x2 scales;
         uint64_t record;
@@ -298,15 +302,16 @@ MLAR_DEVICE void sm90_convert_octets(const sm90_block *b, int32_t converter) {
         }
         scales = sm90_read8(sm90_raw(b, &ring) + SM90_RAW_SCALES + 8 * (uint32_t)t);
         record = real ? sm90_read_u64(sm90_raw(b, &ring) + SM90_RAW_RECORDS + 8 * (uint32_t)t) : 0;
-        MLAR_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS; ++i)
-            raw[i] = sm90_read16(from + (uint32_t)(64 * i));
+        MLAR_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS; ++i) raw[i] =
+            sm90_read16(from + (uint32_t)(64 * i));
         mlar_wave_sync();
         if (real) {
             if (lane == 0) sm90_barrier_arrive(sm90_raw_empty(b, &ring));
             sm90_ring_on(b, &ring, SM90_CONVERTERS);
             sm90_barrier_wait(sm90_empty(b, n, k >> 2), sm90_parity(n) ^ 1);
         }
-        sm90_convert_nope(raw, scales, record, sm90_record_bytes(record) + 16 * quarter, to + nope, to + (nope ^ 16));
+        sm90_convert_nope(raw, scales, record, sm90_record_bytes(record) + 16 * quarter, to + nope,
+                          to + (nope ^ 16));
         sm90_convert_rope(raw + SM90_NOPE_CHUNKS, record, to + rope);
         bits = (uint32_t)mlar_ballot(record != 0) & 0x11111111u; /* one of a token's four lanes */
         bits = (bits | bits >> 3) & 0x03030303u;

@@ -12,12 +12,14 @@
 
 /* A head's end: max2 is the maximum in the domain of base 2, sum is of 2^(s - max2). Writes lse, or (m, l) for
  * combine; returns what the accumulators are to be multiplied by. */
-MLAR_DEVICE float sm90_finish_head(const sm90_block *b, const sm90_part *part, int32_t head, float max2, float sum) {
+MLAR_DEVICE float sm90_finish_head(const sm90_block *b, const sm90_part *part, int32_t head, float max2,
+                                   float sum) {
     const mlar_layer_params *layer = b->layer;
     const float max = max2 * SM90_LN2;
     float lse, factor;
     if (part->slot >= 0) {
-        mlar_store_f32x2(b->args->partial_ml + 2 * ((int64_t)part->slot * b->args->shape.heads + head), max, sum);
+        mlar_store_f32x2(b->args->partial_ml + 2 * ((int64_t)part->slot * b->args->shape.heads + head), max,
+                         sum);
         return 1.0f;
     }
     lse = max + mlar_log(sum); /* of an empty row: -inf - inf */
@@ -57,7 +59,8 @@ MLAR_DEVICE void sm90_finish_store(const sm90_block *b, const sm90_part *part, c
              * first block and the odd ones of the second: four lanes write 32 bytes in a row. */
             MLAR_UNROLL for (int32_t k = 0; k < blocks; k += 2) {
                 const uint32_t mine0 = mlar_bf16x2(d[4 * k + 2 * r] * factor, d[4 * k + 2 * r + 1] * factor);
-                const uint32_t mine1 = mlar_bf16x2(d[4 * k + 4 + 2 * r] * factor, d[4 * k + 5 + 2 * r] * factor);
+                const uint32_t mine1 =
+                    mlar_bf16x2(d[4 * k + 4 + 2 * r] * factor, d[4 * k + 5 + 2 * r] * factor);
                 const uint32_t theirs = mlar_lane_get_u32(odd ? mine0 : mine1, lane ^ 1);
                 mlar_u32x2 pair;
                 pair.x = odd ? theirs : mine0;
@@ -77,7 +80,8 @@ MLAR_DEVICE void sm90_zero_tail(const sm90_block *b, int32_t thread, int32_t thr
     const int32_t live = mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count);
     const int64_t items = (int64_t)(args->row_count - live) * heads * chunks;
     const mlar_u32x4 zero = {0, 0, 0, 0};
-    for (int64_t i = (int64_t)mlar_block() * threads + thread; i < items; i += (int64_t)mlar_blocks(SM90_THREADS) * threads) {
+    for (int64_t i = (int64_t)mlar_block() * threads + thread; i < items;
+         i += (int64_t)mlar_blocks(SM90_THREADS) * threads) {
         const int64_t row = args->row_begin + live + i / chunks / heads;
         const int32_t head = (int32_t)(i / chunks % heads), chunk = (int32_t)(i % chunks);
         const int64_t at = row * layer->out_row_stride + head * layer->out_head_stride;
@@ -85,7 +89,8 @@ MLAR_DEVICE void sm90_zero_tail(const sm90_block *b, int32_t thread, int32_t thr
             mlar_store16((float *)layer->out + at + 4 * chunk, zero);
         else
             mlar_store16((uint16_t *)layer->out + at + 8 * chunk, zero);
-        if (chunk == 0 && layer->lse) layer->lse[row * layer->lse_row_stride + head * layer->lse_head_stride] = -MLAR_INF;
+        if (chunk == 0 && layer->lse)
+            layer->lse[row * layer->lse_row_stride + head * layer->lse_head_stride] = -MLAR_INF;
     }
 }
 

@@ -21,47 +21,47 @@ template <int m_tiles>
 MLAR_DEVICE void sm90_narrow_queries(const sm90_block *b, const sm90_share *share, int32_t row,
                                      uint32_t a[m_tiles][SM90_SCORE_STEPS][4]) {
     const int32_t lane = mlar_lane(), part = mlar_thread() >> 5 & 3;
-    MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
-        MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
-            const int32_t head = share->head_begin + 16 * m + 8 * r + lane / 4;
-            const uint16_t *from = b->layer->q + row * b->layer->q_row_stride + head * b->layer->q_head_stride +
-                                   128 * part + 2 * (lane & 3);
-            MLAR_UNROLL for (int32_t k = 0; k < SM90_SCORE_STEPS; ++k)
-                MLAR_UNROLL for (int32_t c = 0; c < 2; ++c)
-                    a[m][k][2 * c + r] = head < share->head_end ? mlar_load4(from + 16 * k + 8 * c) : 0;
-        }
+    MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
+        const int32_t head = share->head_begin + 16 * m + 8 * r + lane / 4;
+        const uint16_t *from = b->layer->q + row * b->layer->q_row_stride + head * b->layer->q_head_stride +
+                               128 * part + 2 * (lane & 3);
+        MLAR_UNROLL for (int32_t k = 0; k < SM90_SCORE_STEPS; ++k) MLAR_UNROLL for (int32_t c = 0; c < 2; ++c)
+            a[m][k][2 * c + r] = head < share->head_end ? mlar_load4(from + 16 * k + 8 * c) : 0;
+    }
 }
 
 /* This warp's part of the scores of tile n, to shared memory. */
 template <int m_tiles>
-MLAR_DEVICE void sm90_narrow_scores(const sm90_block *b, int32_t n, const uint32_t a[m_tiles][SM90_SCORE_STEPS][4]) {
+MLAR_DEVICE void sm90_narrow_scores(const sm90_block *b, int32_t n,
+                                    const uint32_t a[m_tiles][SM90_SCORE_STEPS][4]) {
     const int32_t lane = mlar_lane(), part = mlar_thread() >> 5 & 3, half = mlar_thread() >> 7;
     const uint32_t keys = b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES +
                           (uint32_t)(2 * part) * SM90_PANEL_BYTES + (uint32_t)(32 * half + (lane & 7)) * 128;
     const uint32_t chunk = (uint32_t)((lane >> 3) ^ (lane & 7)) * 16;
     const uint32_t to =
         b->base + SM90_AT_SCORES +
-        (uint32_t)((part * SM90_NARROW_HEADS + lane / 4) * SM90_SCORE_STRIDE + 32 * half + 2 * (lane & 3)) * 4;
-    const int32_t wide = m_tiles == 1 ? 4 : 2; /* blocks of 8 tokens at a time: enough chains, not too many registers */
+        (uint32_t)((part * SM90_NARROW_HEADS + lane / 4) * SM90_SCORE_STRIDE + 32 * half + 2 * (lane & 3)) *
+            4;
+    const int32_t wide =
+        m_tiles == 1 ? 4 : 2; /* blocks of 8 tokens at a time: enough chains, not too many registers */
     MLAR_UNROLL for (int32_t first = 0; first < 4; first += wide) {
         float s[m_tiles][4][4]; /* [16-head tile][block] */
-        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
-            MLAR_UNROLL for (int32_t i = 0; i < 16; ++i) s[m][i >> 2][i & 3] = 0.0f;
+        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) MLAR_UNROLL for (int32_t i = 0; i < 16; ++i)
+            s[m][i >> 2][i & 3] = 0.0f;
         MLAR_UNROLL for (int32_t k = 0; k < SM90_SCORE_STEPS; k += 2)
             MLAR_UNROLL for (int32_t t = 0; t < wide; ++t) {
-                uint32_t v[4];
-                sm90_load_matrices(v, keys + (uint32_t)(k / 4) * SM90_PANEL_BYTES + (uint32_t)(first + t) * 1024 +
-                                          (chunk ^ (uint32_t)(k & 2) * 32));
-                MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
-                    sm90_mma(s[m][t], a[m][k], v[0], v[1]);
-                    sm90_mma(s[m][t], a[m][k + 1], v[2], v[3]);
-                }
+            uint32_t v[4];
+            sm90_load_matrices(v, keys + (uint32_t)(k / 4) * SM90_PANEL_BYTES + (uint32_t)(first + t) * 1024 +
+                                      (chunk ^ (uint32_t)(k & 2) * 32));
+            MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
+                sm90_mma(s[m][t], a[m][k], v[0], v[1]);
+                sm90_mma(s[m][t], a[m][k + 1], v[2], v[3]);
             }
-        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
-            MLAR_UNROLL for (int32_t t = 0; t < wide; ++t)
-                MLAR_UNROLL for (int32_t r = 0; r < 2; ++r)
-                    sm90_store8(to + (uint32_t)((16 * m + 8 * r) * SM90_SCORE_STRIDE + 8 * (first + t)) * 4,
-                                mlar_f32_bits(s[m][t][2 * r]), mlar_f32_bits(s[m][t][2 * r + 1]));
+        }
+        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) MLAR_UNROLL for (int32_t t = 0; t < wide; ++t)
+            MLAR_UNROLL for (int32_t r = 0; r < 2; ++r)
+                sm90_store8(to + (uint32_t)((16 * m + 8 * r) * SM90_SCORE_STRIDE + 8 * (first + t)) * 4,
+                            mlar_f32_bits(s[m][t][2 * r]), mlar_f32_bits(s[m][t][2 * r + 1]));
     }
 }
 
@@ -72,10 +72,12 @@ MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t hea
     const int32_t place = mlar_thread() & 15; /* of 4 tokens */
     const uint32_t parts = b->base + SM90_AT_SCORES + (uint32_t)(head * SM90_SCORE_STRIDE + 4 * place) * 4;
     const uint32_t counts =
-        sm90_read1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)(place >> 1)) >> 4 * (place & 1);
+        sm90_read1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)(place >> 1)) >>
+        4 * (place & 1);
     float s[4] = {0.0f, 0.0f, 0.0f, 0.0f}, p[4], max = -MLAR_INF, base, alpha;
     MLAR_UNROLL for (int32_t w = 0; w < SM90_SCORE_PARTS; ++w) {
-        const mlar_u32x4 part = sm90_read16(parts + (uint32_t)(w * SM90_NARROW_HEADS * SM90_SCORE_STRIDE) * 4);
+        const mlar_u32x4 part =
+            sm90_read16(parts + (uint32_t)(w * SM90_NARROW_HEADS * SM90_SCORE_STRIDE) * 4);
         s[0] += mlar_f32_from_bits(part.x), s[1] += mlar_f32_from_bits(part.y);
         s[2] += mlar_f32_from_bits(part.z), s[3] += mlar_f32_from_bits(part.w);
     }
@@ -114,8 +116,8 @@ MLAR_DEVICE void sm90_narrow_values(const sm90_block *b, int32_t n, float o[m_ti
     }
     MLAR_UNROLL for (int32_t t = 0; t < 4; ++t) { /* 16 tokens */
         uint32_t p[m_tiles][4];
-        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
-            sm90_load_matrices(p[m], b->base + SM90_AT_PROBS + (uint32_t)m * 2048 + row + (chunk ^ (uint32_t)t * 32));
+        MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) sm90_load_matrices(
+            p[m], b->base + SM90_AT_PROBS + (uint32_t)m * 2048 + row + (chunk ^ (uint32_t)t * 32));
         MLAR_UNROLL for (int32_t c = 0; c < 4; ++c) { /* 16 columns */
             uint32_t v[4];
             sm90_load_matrices_transposed(v, panel + (uint32_t)t * 2048 + row + (chunk ^ (uint32_t)c * 32));

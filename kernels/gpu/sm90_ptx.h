@@ -14,7 +14,9 @@
 
 #include "kernels/gpu/gpu.h"
 
-MLAR_DEVICE uint32_t sm90_address(const void *shared) { return (uint32_t)__cvta_generic_to_shared(shared); }
+MLAR_DEVICE uint32_t sm90_address(const void *shared) {
+    return (uint32_t)__cvta_generic_to_shared(shared);
+}
 
 /* An address, once computed, is to stay in its register: else every use computes it again from the block's place in its
  * cluster. */
@@ -78,19 +80,24 @@ MLAR_DEVICE uint32_t sm90_read4(uint32_t from) {
 
 /* 16 bytes from device to shared memory, asynchronously; zeros if not `present` (then `from` is not read). */
 MLAR_DEVICE void sm90_copy16(uint32_t to, const void *from, int32_t present) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)),
-                 "r"(present ? 16 : 0)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to),
+                 "l"(__cvta_generic_to_global(from)), "r"(present ? 16 : 0)
                  : "memory");
 }
 MLAR_DEVICE void sm90_copy8(uint32_t to, const void *from) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(__cvta_generic_to_global(from)) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(__cvta_generic_to_global(from))
+                 : "memory");
 }
-MLAR_DEVICE void sm90_copy_wait(void) { asm volatile("cp.async.wait_all;" ::: "memory"); }
+MLAR_DEVICE void sm90_copy_wait(void) {
+    asm volatile("cp.async.wait_all;" ::: "memory");
+}
 
 /* ---- order and hand-over ---- */
 
 /* What this thread wrote to shared memory is visible to wgmma once the thread has passed a barrier. */
-MLAR_DEVICE void sm90_fence_async(void) { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+MLAR_DEVICE void sm90_fence_async(void) {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 
 /* Among `threads` threads of the block; `id` 1 .. 15 tells barriers apart. */
 MLAR_DEVICE void sm90_group_sync(int32_t id, int32_t threads) {
@@ -101,7 +108,9 @@ MLAR_DEVICE void sm90_group_sync(int32_t id, int32_t threads) {
 MLAR_DEVICE void sm90_barrier_init(uint32_t barrier, uint32_t arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
-MLAR_DEVICE void sm90_barrier_init_done(void) { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+MLAR_DEVICE void sm90_barrier_init_done(void) {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
 MLAR_DEVICE void sm90_barrier_arrive(uint32_t barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
@@ -171,10 +180,11 @@ MLAR_DEVICE void sm90_load_matrices_transposed(uint32_t to[4], uint32_t row) {
 /* d[16 x 8] += a[16 x 16] b[16 x 8], bf16 into f32. Lane l holds of d rows l / 4 and l / 4 + 8, columns 2 (l % 4) and
  * the next: d[0], d[1], then d[2], d[3]. */
 MLAR_DEVICE void sm90_mma(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* ---- matrix products of a warpgroup ----
@@ -185,26 +195,34 @@ MLAR_DEVICE void sm90_mma(float d[4], const uint32_t a[4], uint32_t b0, uint32_t
 
 /* The low word of a descriptor; the high one (8 rows of a panel are 1024 bytes, 128-byte swizzle) is always the same.
  * Rows along k (a, and b of the scores): the next 16 of k are 32 bytes on inside a panel. */
-MLAR_DEVICE uint32_t sm90_descriptor_rows(uint32_t address) { return address >> 4 | 1u << 16; }
+MLAR_DEVICE uint32_t sm90_descriptor_rows(uint32_t address) {
+    return address >> 4 | 1u << 16;
+}
 /* Rows that are k (b of P V), columns over several panels of `panel_bytes`: the next 16 of k are 2048 bytes on. */
 MLAR_DEVICE uint32_t sm90_descriptor_columns(uint32_t address, uint32_t panel_bytes) {
     return address >> 4 | panel_bytes >> 4 << 16;
 }
 #define SM90_DESCRIPTOR_HIGH (1u << 30 | 1024 >> 4)
 
-MLAR_DEVICE void sm90_wgmma_begin(void) { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-MLAR_DEVICE void sm90_wgmma_commit(void) { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+MLAR_DEVICE void sm90_wgmma_begin(void) {
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+MLAR_DEVICE void sm90_wgmma_commit(void) {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
 /* Returns when at most `n` of this warpgroup's newest groups are still under way. */
 #define SM90_WGMMA_WAIT(n) asm volatile("wgmma.wait_group.sync.aligned " #n ";" ::: "memory")
 
 /* The compiler may not move uses of d across this point. */
-#define SM90_PIN(d, count) MLAR_UNROLL for (int pin_ = 0; pin_ < (count); ++pin_) asm volatile("" : "+f"((d)[pin_])::"memory")
+#define SM90_PIN(d, count)                                                                                   \
+    MLAR_UNROLL for (int pin_ = 0; pin_ < (count); ++pin_) asm volatile("" : "+f"((d)[pin_])::"memory")
 
-#define SM90_OPERANDS_8(d, i)                                                                                          \
-    "+f"((d)[(i) + 0]), "+f"((d)[(i) + 1]), "+f"((d)[(i) + 2]), "+f"((d)[(i) + 3]), "+f"((d)[(i) + 4]),                \
+#define SM90_OPERANDS_8(d, i)                                                                                \
+    "+f"((d)[(i) + 0]), "+f"((d)[(i) + 1]), "+f"((d)[(i) + 2]), "+f"((d)[(i) + 3]), "+f"((d)[(i) + 4]),      \
         "+f"((d)[(i) + 5]), "+f"((d)[(i) + 6]), "+f"((d)[(i) + 7])
-#define SM90_OPERANDS_32(d, i)                                                                                         \
-    SM90_OPERANDS_8(d, i), SM90_OPERANDS_8(d, (i) + 8), SM90_OPERANDS_8(d, (i) + 16), SM90_OPERANDS_8(d, (i) + 24)
+#define SM90_OPERANDS_32(d, i)                                                                               \
+    SM90_OPERANDS_8(d, i), SM90_OPERANDS_8(d, (i) + 8), SM90_OPERANDS_8(d, (i) + 16),                        \
+        SM90_OPERANDS_8(d, (i) + 24)
 
 /* n = 64, both operands with rows along k. The operands begin a_bytes and b_bytes behind what their descriptors say. */
 template <int a_bytes, int b_bytes>
@@ -224,7 +242,8 @@ MLAR_DEVICE void sm90_wgmma_64(float d[32], uint32_t a, uint32_t b, int32_t accu
                  "da, db, p, 1, 1, 0, 0;\n"
                  "}"
                  : SM90_OPERANDS_32(d, 0)
-                 : "r"(a), "r"(b), "r"(accumulate), "r"(SM90_DESCRIPTOR_HIGH), "n"(a_bytes / 16), "n"(b_bytes / 16));
+                 : "r"(a), "r"(b), "r"(accumulate), "r"(SM90_DESCRIPTOR_HIGH), "n"(a_bytes / 16),
+                   "n"(b_bytes / 16));
 }
 
 /* n = 128, a with rows along k, b with rows that are k. The operands begin a_bytes and b_bytes behind what their descriptors say. */
@@ -247,7 +266,8 @@ MLAR_DEVICE void sm90_wgmma_128(float d[64], uint32_t a, uint32_t b, int32_t acc
                  "da, db, p, 1, 1, 0, 1;\n"
                  "}"
                  : SM90_OPERANDS_32(d, 0), SM90_OPERANDS_32(d, 32)
-                 : "r"(a), "r"(b), "r"(accumulate), "r"(SM90_DESCRIPTOR_HIGH), "n"(a_bytes / 16), "n"(b_bytes / 16));
+                 : "r"(a), "r"(b), "r"(accumulate), "r"(SM90_DESCRIPTOR_HIGH), "n"(a_bytes / 16),
+                   "n"(b_bytes / 16));
 }
 
 #endif

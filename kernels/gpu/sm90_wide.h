@@ -16,9 +16,11 @@
 
 /* Asks for a part's queries, 16 bytes at a time; heads that do not exist are zeros. */
 MLAR_DEVICE void sm90_wide_queries(const sm90_block *b, const sm90_share *share, int32_t row) {
-    const int32_t chunk = mlar_thread() & 63, first = mlar_thread() >> 6, heads = share->head_end - share->head_begin;
+    const int32_t chunk = mlar_thread() & 63, first = mlar_thread() >> 6,
+                  heads = share->head_end - share->head_begin;
     const int64_t head_stride = b->layer->q_head_stride;
-    const uint16_t *from = b->layer->q + row * b->layer->q_row_stride + share->head_begin * head_stride + 8 * chunk;
+    const uint16_t *from =
+        b->layer->q + row * b->layer->q_row_stride + share->head_begin * head_stride + 8 * chunk;
     const uint32_t to = b->base + SM90_AT_QUERIES + (uint32_t)(chunk >> 3) * SM90_PANEL_BYTES;
     MLAR_NO_UNROLL for (int32_t local = first; local < SM90_WIDE_HEADS; local += SM90_CONSUMERS / 64) {
         const int32_t exists = local < heads;
@@ -59,11 +61,12 @@ MLAR_DEVICE void sm90_wide_values_step(float o[128], uint32_t p, uint32_t v, int
 }
 
 /* Issues O (+)= P V for this warpgroup's 256 columns, in two groups of 32 tokens each. */
-MLAR_DEVICE void sm90_wide_values(const sm90_block *b, int32_t n, int32_t right, float o[128], int32_t accumulate) {
+MLAR_DEVICE void sm90_wide_values(const sm90_block *b, int32_t n, int32_t right, float o[128],
+                                  int32_t accumulate) {
     const uint32_t p = sm90_descriptor_rows(b->base + SM90_AT_PROBS);
-    const uint32_t v = sm90_descriptor_columns(
-        b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)right * 4 * SM90_PANEL_BYTES,
-        SM90_PANEL_BYTES);
+    const uint32_t v = sm90_descriptor_columns(b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES +
+                                                   (uint32_t)right * 4 * SM90_PANEL_BYTES,
+                                               SM90_PANEL_BYTES);
     sm90_wgmma_begin();
     sm90_wide_values_step<0>(o, p, v, accumulate);
     sm90_wide_values_step<1>(o, p, v, 1);
@@ -90,20 +93,22 @@ typedef struct sm90_heads {
 } sm90_heads;
 
 /* Scores of tile n to probabilities in shared memory. */
-MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], float scale2, sm90_heads *heads) {
+MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], float scale2,
+                                   sm90_heads *heads) {
     const int32_t lane = mlar_lane(), column = 2 * (lane & 3), row = (mlar_thread() >> 5) * 16 + lane / 4;
     const uint64_t counts = sm90_read_u64(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1));
     const uint32_t to = b->base + SM90_AT_PROBS + (uint32_t)(row * 128 + 2 * column);
     MLAR_UNROLL for (int32_t i = 0; i < 32; ++i) s[i] *= scale2;
-    if (counts != ~0ull) { /* whatever a masked token's score is, NaN too, it becomes one whose probability is 0 */
+    if (counts !=
+        ~0ull) { /* whatever a masked token's score is, NaN too, it becomes one whose probability is 0 */
         const uint32_t low = (uint32_t)(counts >> column), high = (uint32_t)(counts >> 32 >> column);
-        MLAR_UNROLL for (int32_t i = 0; i < 32; ++i)
-            if (!((i < 16 ? low : high) >> (i / 4 % 4 * 8 + i % 2) & 1)) s[i] = -MLAR_INF;
+        MLAR_UNROLL for (int32_t i = 0; i < 32;
+                         ++i) if (!((i < 16 ? low : high) >> (i / 4 % 4 * 8 + i % 2) & 1)) s[i] = -MLAR_INF;
     }
     MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
         float max2 = -MLAR_INF, base, sum = 0.0f;
-        MLAR_UNROLL for (int32_t k = 0; k < 32; k += 4)
-            max2 = mlar_max(max2, mlar_max(s[k + 2 * r], s[k + 2 * r + 1]));
+        MLAR_UNROLL for (int32_t k = 0; k < 32; k += 4) max2 =
+            mlar_max(max2, mlar_max(s[k + 2 * r], s[k + 2 * r + 1]));
         max2 = mlar_max(heads->max2[r], mlar_lanes_max(max2, 4));
         base = max2 == -MLAR_INF ? 0.0f : max2;
         heads->alpha[r] = mlar_exp2(heads->max2[r] - base);
@@ -118,7 +123,8 @@ MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], 
         }
         heads->sum[r] = heads->sum[r] * heads->alpha[r] + sum;
         if ((lane & 3) == 0)
-            sm90_store_f32(SM90_CONTROL(b, alpha) + 4 * (uint32_t)((n & 1) * SM90_WIDE_HEADS + row + 8 * r), heads->alpha[r]);
+            sm90_store_f32(SM90_CONTROL(b, alpha) + 4 * (uint32_t)((n & 1) * SM90_WIDE_HEADS + row + 8 * r),
+                           heads->alpha[r]);
     }
 }
 
@@ -209,7 +215,8 @@ MLAR_DEVICE void sm90_wide_right(const sm90_block *b) {
             sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
             sm90_barrier_wait(sm90_probs(b, n), sm90_parity(n));
             if (accumulate) {
-                const uint32_t alpha = SM90_CONTROL(b, alpha) + 4 * (uint32_t)((n & 1) * SM90_WIDE_HEADS + first + lane / 4);
+                const uint32_t alpha =
+                    SM90_CONTROL(b, alpha) + 4 * (uint32_t)((n & 1) * SM90_WIDE_HEADS + first + lane / 4);
                 sm90_wide_rescale(o, sm90_read_f32(alpha), sm90_read_f32(alpha + 32));
             }
             SM90_PIN(o, 128);

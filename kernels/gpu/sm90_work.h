@@ -24,9 +24,9 @@
 #define SM90_THREADS      512
 #define SM90_GROUP        128 /* threads of a warpgroup */
 #define SM90_CONSUMERS    256
-#define SM90_COPIERS      3 /* warps: one has the slots of its number mod 3 */
-#define SM90_CONVERTERS   5 /* warps: one has the slots of its number mod 5 */
-#define SM90_D            512 /* d_qk = d_v: nope 448, rope 64 */
+#define SM90_COPIERS      3     /* warps: one has the slots of its number mod 3 */
+#define SM90_CONVERTERS   5     /* warps: one has the slots of its number mod 5 */
+#define SM90_D            512   /* d_qk = d_v: nope 448, rope 64 */
 #define SM90_PANEL_BYTES  8192  /* 64 rows of 64 columns (sm90_ptx.h) */
 #define SM90_STAGE_BYTES  65536 /* a key tile: 8 panels of 64 tokens */
 #define SM90_WIDE_HEADS   64
@@ -34,20 +34,20 @@
 #define SM90_SCORE_STRIDE 72 /* floats between two heads' partial scores: 8 rows touch all banks once */
 
 /* A raw slot: an octet as it stands in the cache. */
-#define SM90_RECORD_BYTES  576 /* a token: 448 fp8, 64 bf16 */
-#define SM90_RAW_SCALES    4608 /* 8 bytes a token */
-#define SM90_RAW_RECORDS   4672 /* u64 a token: where it is; sm90_fetch.h */
-#define SM90_RAW_END       4736 /* u32: not 0: no octet, the converter is done */
-#define SM90_RAW_BYTES     4864
-#define SM90_WIDE_SLOTS    5 /* multiples of SM90_CONVERTERS */
-#define SM90_NARROW_SLOTS  10
+#define SM90_RECORD_BYTES 576  /* a token: 448 fp8, 64 bf16 */
+#define SM90_RAW_SCALES   4608 /* 8 bytes a token */
+#define SM90_RAW_RECORDS  4672 /* u64 a token: where it is; sm90_fetch.h */
+#define SM90_RAW_END      4736 /* u32: not 0: no octet, the converter is done */
+#define SM90_RAW_BYTES    4864
+#define SM90_WIDE_SLOTS   5 /* multiples of SM90_CONVERTERS */
+#define SM90_NARROW_SLOTS 10
 
 /* Byte offsets in shared memory. */
 #define SM90_AT_KEYS       0
-#define SM90_AT_PROBS      (2 * SM90_STAGE_BYTES)               /* bf16 [heads][64 tokens] */
-#define SM90_AT_QUERIES    (SM90_AT_PROBS + SM90_PANEL_BYTES)   /* wide: bf16 [8 panels][64 heads][64] */
+#define SM90_AT_PROBS      (2 * SM90_STAGE_BYTES)             /* bf16 [heads][64 tokens] */
+#define SM90_AT_QUERIES    (SM90_AT_PROBS + SM90_PANEL_BYTES) /* wide: bf16 [8 panels][64 heads][64] */
 #define SM90_AT_WIDE_RAW   (SM90_AT_QUERIES + SM90_STAGE_BYTES)
-#define SM90_AT_SCORES     SM90_AT_QUERIES                      /* narrow: f32 [4][32 heads][SM90_SCORE_STRIDE] */
+#define SM90_AT_SCORES     SM90_AT_QUERIES /* narrow: f32 [4][32 heads][SM90_SCORE_STRIDE] */
 #define SM90_AT_NARROW_RAW (SM90_AT_SCORES + 4 * SM90_NARROW_HEADS * SM90_SCORE_STRIDE * 4)
 #define SM90_AT_CONTROL    (SM90_AT_WIDE_RAW + SM90_WIDE_SLOTS * SM90_RAW_BYTES)
 #define SM90_SHARED_BYTES  (SM90_AT_CONTROL + 3072)
@@ -60,18 +60,20 @@ typedef struct sm90_share {
 } sm90_share;
 
 typedef struct sm90_control {
-    uint64_t raw_full[SM90_NARROW_SLOTS];  /* 33 arrivals: a copier's lanes as their bytes land, and one for the rest */
+    uint64_t raw_full
+        [SM90_NARROW_SLOTS]; /* 33 arrivals: a copier's lanes as their bytes land, and one for the rest */
     uint64_t raw_empty[SM90_NARROW_SLOTS]; /* 1: the converter */
     uint64_t full[2];                      /* 8: a tile's octets */
     uint64_t empty[2][2];                  /* 8: the consuming warps; [stage][half of the tokens] */
     uint64_t probs[2];                     /* 4: the warps that make the probabilities (wide) */
     uint64_t begun;                        /* 3: the copiers have asked for their first keys */
-    uint8_t counts[2][8]; /* [stage][octet], bit t: its token t counts */
-    float alpha[2][SM90_WIDE_HEADS]; /* by which the tile's maximum shrinks what was summed before */
-    float factor[SM90_WIDE_HEADS];   /* what the sum is multiplied by in the end */
+    uint8_t counts[2][8];                  /* [stage][octet], bit t: its token t counts */
+    float alpha[2][SM90_WIDE_HEADS];       /* by which the tile's maximum shrinks what was summed before */
+    float factor[SM90_WIDE_HEADS];         /* what the sum is multiplied by in the end */
     sm90_share share;
     mlar_layer_params layer;
-    uint64_t from[SM90_COPIERS][MLAR_KEY_TILE]; /* a copier's tokens: where their records are; 0: does not count */
+    uint64_t from[SM90_COPIERS]
+                 [MLAR_KEY_TILE]; /* a copier's tokens: where their records are; 0: does not count */
 } sm90_control;
 
 /* What a role carries along. */
@@ -79,21 +81,28 @@ typedef struct sm90_block {
     const mlar_stage_args *args;
     const mlar_layer_params *layer; /* control->layer */
     sm90_control *control;
-    uint32_t base;  /* address of shared memory */
-    uint32_t raw;   /* address of the first raw slot */
-    int32_t slots;  /* of the ring */
+    uint32_t base; /* address of shared memory */
+    uint32_t raw;  /* address of the first raw slot */
+    int32_t slots; /* of the ring */
 } sm90_block;
 
 /* Address of a member of the control struct. */
-#define SM90_CONTROL(b, member) ((b)->base + SM90_AT_CONTROL + (uint32_t)__builtin_offsetof(sm90_control, member))
+#define SM90_CONTROL(b, member)                                                                              \
+    ((b)->base + SM90_AT_CONTROL + (uint32_t) __builtin_offsetof(sm90_control, member))
 
-MLAR_DEVICE uint32_t sm90_full(const sm90_block *b, int32_t n) { return SM90_CONTROL(b, full) + 8 * (uint32_t)(n & 1); }
-MLAR_DEVICE uint32_t sm90_probs(const sm90_block *b, int32_t n) { return SM90_CONTROL(b, probs) + 8 * (uint32_t)(n & 1); }
+MLAR_DEVICE uint32_t sm90_full(const sm90_block *b, int32_t n) {
+    return SM90_CONTROL(b, full) + 8 * (uint32_t)(n & 1);
+}
+MLAR_DEVICE uint32_t sm90_probs(const sm90_block *b, int32_t n) {
+    return SM90_CONTROL(b, probs) + 8 * (uint32_t)(n & 1);
+}
 MLAR_DEVICE uint32_t sm90_empty(const sm90_block *b, int32_t n, int32_t half) {
     return SM90_CONTROL(b, empty) + 16 * (uint32_t)(n & 1) + 8 * (uint32_t)half;
 }
 /* Parity of the phase that tile n completes. */
-MLAR_DEVICE uint32_t sm90_parity(int32_t n) { return (uint32_t)(n >> 1) & 1; }
+MLAR_DEVICE uint32_t sm90_parity(int32_t n) {
+    return (uint32_t)(n >> 1) & 1;
+}
 
 /* This warp has read its last of one half of tile n's tokens. */
 MLAR_DEVICE void sm90_release(const sm90_block *b, int32_t n, int32_t half) {

@@ -76,10 +76,14 @@ static int attribute(int *value, int which, int device) {
     const standin_settings *s = &standin_now.settings;
     if (no_device(device)) return HIP_INVALID_DEVICE;
     switch (which) {
-    case 63: return put(value, s->units + device);
-    case 87: return put(value, s->wave);
-    case 88: return put(value, s->pools);
-    default: return HIP_INVALID_VALUE;
+    case 63:
+        return put(value, s->units + device);
+    case 87:
+        return put(value, s->wave);
+    case 88:
+        return put(value, s->pools);
+    default:
+        return HIP_INVALID_VALUE;
     }
 }
 
@@ -110,13 +114,16 @@ static int set_device(int device) {
     return 0;
 }
 
-HIP(hipInit, (unsigned flags), flags != 0 ? HIP_INVALID_VALUE : standin_now.settings.devices == 0 ? HIP_NO_DEVICE : 0)
+HIP(hipInit, (unsigned flags),
+    flags != 0                          ? HIP_INVALID_VALUE
+    : standin_now.settings.devices == 0 ? HIP_NO_DEVICE
+                                        : 0)
 HIP(hipDriverGetVersion, (int *version), put(version, standin_now.settings.version))
 HIP(hipRuntimeGetVersion, (int *version), put(version, standin_now.settings.version))
 HIP(hipGetDeviceCount, (int *count), put(count, standin_now.settings.devices))
 HIP(hipDeviceGetAttribute, (int *value, int which, int device), attribute(value, which, device))
 HIP(hipDeviceGetName, (char *name, int bytes, int device), device_name(name, bytes, device))
-HIP(hipDeviceTotalMem, (size_t *bytes, int device), total_memory(bytes, device))
+HIP(hipDeviceTotalMem, (size_t * bytes, int device), total_memory(bytes, device))
 HIP(hipGetDevice, (int *device), put(device, current_device))
 HIP(hipSetDevice, (int device), set_device(device))
 #ifdef STANDIN_OLD
@@ -219,7 +226,8 @@ static int module_function(void **function, void *handle, const char *name) {
 
 HIP(hipModuleLoadData, (void **module, const void *image), module_load(module, image))
 HIP_RELEASE(hipModuleUnload, (void *module), module_unload(module))
-HIP(hipModuleGetFunction, (void **function, void *module, const char *name), module_function(function, module, name))
+HIP(hipModuleGetFunction, (void **function, void *module, const char *name),
+    module_function(function, module, name))
 
 /* ---- control ---- */
 

@@ -29,7 +29,8 @@ static standin_stream *captured_beside(const standin_stream *stream) {
     if (stream == NULL || stream != &standin_now.defaults[stream->device]) return NULL;
     for (int i = 0; i < MAX_STREAMS; i++) {
         standin_stream *other = &standin_now.streams[i];
-        if (other->alive && other->blocking && other->device == stream->device && other->capture != CAPTURE_NONE)
+        if (other->alive && other->blocking && other->device == stream->device &&
+            other->capture != CAPTURE_NONE)
             return other;
     }
     return NULL;
@@ -61,7 +62,8 @@ void standin_graph_end(standin_graph *graph) {
     for (standin_node *node = graph->first; node != NULL; node = node->next) node->graph = NULL;
 }
 
-standin_node *standin_node_add(standin_graph *graph, const standin_launch *launch, const standin_node *origin) {
+standin_node *standin_node_add(standin_graph *graph, const standin_launch *launch,
+                               const standin_node *origin) {
     for (int i = 0; i < MAX_NODES; i++) {
         standin_node *node = &standin_now.nodes[i];
         if (node->graph != NULL) continue;
@@ -84,7 +86,8 @@ standin_node *standin_node_add(standin_graph *graph, const standin_launch *launc
 static standin_graph *graph_of(void *handle, int32_t executable) {
     for (int i = 0; i < MAX_GRAPHS; i++)
         if (&standin_now.graphs[i] == handle)
-            return standin_now.graphs[i].alive && standin_now.graphs[i].executable == executable ? handle : NULL;
+            return standin_now.graphs[i].alive && standin_now.graphs[i].executable == executable ? handle
+                                                                                                 : NULL;
     return NULL;
 }
 
@@ -184,8 +187,8 @@ static int set_params(void *handle, const void *node_handle, const mlar_hip_node
     for (standin_node *node = exec->first; node != NULL; node = node->next) {
         if (node->origin != node_handle) continue;
         if (node->origin->graph == NULL || !node->origin->graph->alive) return HIP_INVALID_VALUE;
-        return standin_fill_launch(&node->launch, params->function, params->grid, params->block, params->lds_bytes,
-                                   params->arguments, params->extra, exec->device);
+        return standin_fill_launch(&node->launch, params->function, params->grid, params->block,
+                                   params->lds_bytes, params->arguments, params->extra, exec->device);
     }
     return HIP_INVALID_VALUE;
 }
@@ -198,9 +201,11 @@ static int graph_destroy(void *handle, int32_t executable) {
 }
 
 HIP(hipGraphGetNodes, (void *graph, void **nodes, size_t *count), graph_nodes(graph, nodes, count))
-HIP(hipGraphInstantiateWithFlags, (void **exec, void *graph, unsigned long long flags), instantiate(exec, graph, flags))
+HIP(hipGraphInstantiateWithFlags, (void **exec, void *graph, unsigned long long flags),
+    instantiate(exec, graph, flags))
 HIP(hipGraphLaunch, (void *exec, void *stream), graph_launch(exec, stream))
-HIP(hipGraphExecKernelNodeSetParams, (void *exec, void *node, const void *params), set_params(exec, node, params))
+HIP(hipGraphExecKernelNodeSetParams, (void *exec, void *node, const void *params),
+    set_params(exec, node, params))
 HIP_RELEASE(hipGraphExecDestroy, (void *exec), graph_destroy(exec, 1))
 HIP_RELEASE(hipGraphDestroy, (void *graph), graph_destroy(graph, 0))
 #ifndef STANDIN_OLD

@@ -7,10 +7,11 @@
 
 #include <stddef.h>
 
-#define IMAGE(unit, target, text) {unit, target, (const unsigned char *)(text), (const unsigned char *)(text) + sizeof(text)}
-#define GOOD(unit, target)        IMAGE(unit, target, "stand-in image: " unit " for " target)
-#define COMPLETE(target)                                                                                        \
-    GOOD("attend_block", target), GOOD("combine", target), GOOD("gather", target), GOOD("prepare", target),     \
+#define IMAGE(unit, target, text)                                                                            \
+    { unit, target, (const unsigned char *)(text), (const unsigned char *)(text) + sizeof(text) }
+#define GOOD(unit, target) IMAGE(unit, target, "stand-in image: " unit " for " target)
+#define COMPLETE(target)                                                                                     \
+    GOOD("attend_block", target), GOOD("combine", target), GOOD("gather", target), GOOD("prepare", target),  \
         GOOD("set_block", target)
 
 const mlar_gpu_image mlar_gpu_images[] = {COMPLETE("gfx1100"),

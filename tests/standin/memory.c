@@ -172,11 +172,20 @@ HIP_RELEASE(hipFree, (void *address), release(address))
 
 static int about(void *value, int attribute, const void *start, size_t bytes, int32_t device, uint32_t type) {
     switch (attribute) {
-    case MLAR_GPU_POINTER_MEMORY_TYPE: memcpy(value, &type, sizeof type); return 0;
-    case MLAR_GPU_POINTER_DEVICE: memcpy(value, &device, sizeof device); return 0;
-    case MLAR_GPU_POINTER_RANGE_START: memcpy(value, &start, sizeof start); return 0;
-    case MLAR_GPU_POINTER_RANGE_BYTES: memcpy(value, &bytes, sizeof bytes); return 0;
-    default: return HIP_INVALID_VALUE;
+    case MLAR_GPU_POINTER_MEMORY_TYPE:
+        memcpy(value, &type, sizeof type);
+        return 0;
+    case MLAR_GPU_POINTER_DEVICE:
+        memcpy(value, &device, sizeof device);
+        return 0;
+    case MLAR_GPU_POINTER_RANGE_START:
+        memcpy(value, &start, sizeof start);
+        return 0;
+    case MLAR_GPU_POINTER_RANGE_BYTES:
+        memcpy(value, &bytes, sizeof bytes);
+        return 0;
+    default:
+        return HIP_INVALID_VALUE;
     }
 }
 
@@ -193,7 +202,8 @@ static int pointer_attribute(void *value, int attribute, const void *address) {
     return HIP_INVALID_VALUE;
 }
 
-HIP(hipPointerGetAttribute, (void *value, int attribute, void *address), pointer_attribute(value, attribute, address))
+HIP(hipPointerGetAttribute, (void *value, int attribute, void *address),
+    pointer_attribute(value, attribute, address))
 
 /* ---- pools ---- */
 
@@ -202,8 +212,8 @@ static int pool_create(void **handle, const mlar_gpu_pool_properties *properties
     static const unsigned char zeros[sizeof properties->reserved];
     int error = standin_unsafe();
     if (error != 0) return error;
-    if (handle == NULL || properties == NULL || properties->allocation_type != 1 || properties->handle_types != 0 ||
-        properties->location_type != 1 || properties->win32_security != NULL)
+    if (handle == NULL || properties == NULL || properties->allocation_type != 1 ||
+        properties->handle_types != 0 || properties->location_type != 1 || properties->win32_security != NULL)
         return HIP_INVALID_VALUE;
     if (properties->location_id < 0 || properties->location_id >= standin_now.settings.devices)
         return HIP_INVALID_DEVICE;
@@ -211,7 +221,8 @@ static int pool_create(void **handle, const mlar_gpu_pool_properties *properties
     if (properties->max_bytes != 0 && !standin_now.settings.pool_limit) return HIP_INVALID_VALUE;
     for (int i = 0; i < MAX_POOLS; i++) {
         if (pools[i].alive) continue;
-        pools[i] = (standin_pool){.alive = 1, .device = properties->location_id, .limit = properties->max_bytes};
+        pools[i] =
+            (standin_pool){.alive = 1, .device = properties->location_id, .limit = properties->max_bytes};
         *handle = &pools[i];
         return 0;
     }
@@ -240,11 +251,16 @@ static uint64_t *pool_value(void *handle, int attribute) {
     standin_pool *pool = pool_of(handle);
     if (pool == NULL) return NULL;
     switch (attribute) {
-    case MLAR_GPU_POOL_RELEASE_THRESHOLD: return &pool->threshold;
-    case MLAR_GPU_POOL_RESERVED: return &pool->reserved;
-    case MLAR_GPU_POOL_USED: return &pool->used;
-    case MLAR_GPU_POOL_USED_HIGH: return &pool->used_high;
-    default: return NULL;
+    case MLAR_GPU_POOL_RELEASE_THRESHOLD:
+        return &pool->threshold;
+    case MLAR_GPU_POOL_RESERVED:
+        return &pool->reserved;
+    case MLAR_GPU_POOL_USED:
+        return &pool->used;
+    case MLAR_GPU_POOL_USED_HIGH:
+        return &pool->used_high;
+    default:
+        return NULL;
     }
 }
 
@@ -293,7 +309,8 @@ static int pool_free(void *address, void *stream_handle) {
     int error = standin_unsafe();
     if (error == 0) error = standin_default_use(stream);
     if (error != 0) return error;
-    if (stream == NULL || a == NULL || a->base != address || a->pool == NULL || a->freeing) return HIP_INVALID_VALUE;
+    if (stream == NULL || a == NULL || a->base != address || a->pool == NULL || a->freeing)
+        return HIP_INVALID_VALUE;
     a->freeing = 1;
     standin_queue(stream, OP_FREE)->allocation = a;
     standin_queued(stream);

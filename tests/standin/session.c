@@ -62,7 +62,8 @@ void session_end(session *s) {
 
 void *session_stream(session *s, int non_blocking) {
     void *stream = NULL;
-    assert_int_equal(s->device->runtime.stream_create(&stream, non_blocking ? MLAR_GPU_STREAM_NON_BLOCKING : 0), 0);
+    assert_int_equal(
+        s->device->runtime.stream_create(&stream, non_blocking ? MLAR_GPU_STREAM_NON_BLOCKING : 0), 0);
     return stream;
 }
 

@@ -28,14 +28,14 @@ enum { STANDIN_DEVICES = 2 };
 
 /* What the stand-in pretends to be. */
 typedef struct standin_settings {
-    const char *arch;    /* with features, as the runtime spells it: "gfx942:sramecc+:xnack-" */
-    int32_t version;     /* hipRuntimeGetVersion */
-    int32_t devices;     /* 0 .. STANDIN_DEVICES */
-    int32_t units;       /* of device 0; device 1 has one more */
+    const char *arch; /* with features, as the runtime spells it: "gfx942:sramecc+:xnack-" */
+    int32_t version;  /* hipRuntimeGetVersion */
+    int32_t devices;  /* 0 .. STANDIN_DEVICES */
+    int32_t units;    /* of device 0; device 1 has one more */
     int32_t wave;
-    int32_t pools;       /* the device says that it has pools */
-    int32_t pool_limit;  /* the runtime knows maxSize; else it refuses anything but zeros there */
-    int32_t prompt;      /* queued work runs at once: the other extreme */
+    int32_t pools;      /* the device says that it has pools */
+    int32_t pool_limit; /* the runtime knows maxSize; else it refuses anything but zeros there */
+    int32_t prompt;     /* queued work runs at once: the other extreme */
     uint64_t memory_bytes;
 } standin_settings;
 
@@ -62,6 +62,7 @@ typedef struct standin_control {
 #ifdef __GNUC__
 __attribute__((visibility("default")))
 #endif
-const standin_control *standin(void);
+const standin_control *
+standin(void);
 
 #endif

@@ -157,8 +157,9 @@ void standin_queued(standin_stream *stream); /* after the op is filled */
 void standin_drain(standin_stream *stream);
 void standin_drain_device(int32_t device);
 void standin_run(const standin_launch *launch, int backwards);
-int standin_fill_launch(standin_launch *launch, void *function, const uint32_t grid[3], const uint32_t block[3],
-                        uint32_t lds_bytes, void **arguments, void **extra, int32_t device);
+int standin_fill_launch(standin_launch *launch, void *function, const uint32_t grid[3],
+                        const uint32_t block[3], uint32_t lds_bytes, void **arguments, void **extra,
+                        int32_t device);
 
 /* capture.c */
 /* 0, or why a call that may wait or allocate must not be made by this thread now. */
@@ -167,7 +168,8 @@ int standin_unsafe(void);
 int standin_default_use(const standin_stream *stream);
 standin_graph *standin_graph_new(int32_t executable, int32_t device);
 void standin_graph_end(standin_graph *graph);
-standin_node *standin_node_add(standin_graph *graph, const standin_launch *launch, const standin_node *origin);
+standin_node *standin_node_add(standin_graph *graph, const standin_launch *launch,
+                               const standin_node *origin);
 
 /* ---- entry points ---- */
 
@@ -183,22 +185,22 @@ int standin_end(int error); /* gives it back */
 int standin_release_goes_on(void);
 
 #define EXPORT __attribute__((visibility("default")))
-#define HIP(name, parameters, work)                                                                             \
-    EXPORT int name parameters;                                                                                 \
-    int name parameters {                                                                                       \
-        static standin_entry entry = {#name, 0, NULL};                                                          \
-        int error = standin_begin(&entry);                                                                      \
-        if (error == 0) error = (work);                                                                         \
-        return standin_end(error);                                                                              \
+#define HIP(name, parameters, work)                                                                          \
+    EXPORT int name parameters;                                                                              \
+    int name parameters {                                                                                    \
+        static standin_entry entry = {#name, 0, NULL};                                                       \
+        int error = standin_begin(&entry);                                                                   \
+        if (error == 0) error = (work);                                                                      \
+        return standin_end(error);                                                                           \
     }
 /* A call that gives something back does so even where it reports an error: that of something earlier. */
-#define HIP_RELEASE(name, parameters, work)                                                                     \
-    EXPORT int name parameters;                                                                                 \
-    int name parameters {                                                                                       \
-        static standin_entry entry = {#name, 0, NULL};                                                          \
-        int ordered = standin_begin(&entry), error = ordered;                                                   \
-        if (ordered == 0 || standin_release_goes_on()) error = (work);                                          \
-        return standin_end(ordered != 0 ? ordered : error);                                                     \
+#define HIP_RELEASE(name, parameters, work)                                                                  \
+    EXPORT int name parameters;                                                                              \
+    int name parameters {                                                                                    \
+        static standin_entry entry = {#name, 0, NULL};                                                       \
+        int ordered = standin_begin(&entry), error = ordered;                                                \
+        if (ordered == 0 || standin_release_goes_on()) error = (work);                                       \
+        return standin_end(ordered != 0 ? ordered : error);                                                  \
     }
 
 #endif

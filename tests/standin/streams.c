@@ -65,22 +65,32 @@ void standin_run(const standin_launch *launch, int backwards) {
     }
     const int64_t items = mlar_cpu_items(launch->function->stage, args);
     for (int64_t i = 0; i < items; i++)
-        mlar_cpu_run(&mlar_cpu_kernels_scalar, launch->function->stage, args, backwards ? items - 1 - i : i, scratch);
+        mlar_cpu_run(&mlar_cpu_kernels_scalar, launch->function->stage, args, backwards ? items - 1 - i : i,
+                     scratch);
 }
 
 static void run_op(standin_op *op) {
     switch (op->kind) {
-    case OP_KERNEL: standin_run(&op->launch, op->serial & 1); break;
+    case OP_KERNEL:
+        standin_run(&op->launch, op->serial & 1);
+        break;
     case OP_GRAPH:
         for (const standin_node *node = op->exec->first; node != NULL; node = node->next)
             standin_run(&node->launch, op->serial & 1);
         if (--op->exec->queued == 0 && !op->exec->alive) standin_graph_end(op->exec);
         break;
     case OP_COPY_IN:
-    case OP_COPY_OUT: memcpy(op->to, op->from, op->bytes); break;
-    case OP_ALLOCATE: standin_allocation_ready(op->allocation); break;
-    case OP_FREE: standin_allocation_end(op->allocation); break;
-    default: break;
+    case OP_COPY_OUT:
+        memcpy(op->to, op->from, op->bytes);
+        break;
+    case OP_ALLOCATE:
+        standin_allocation_ready(op->allocation);
+        break;
+    case OP_FREE:
+        standin_allocation_end(op->allocation);
+        break;
+    default:
+        break;
     }
 }
 
@@ -91,7 +101,8 @@ static void drain(standin_stream *stream, uint64_t limit) {
         if (is_default(stream)) {
             for (int i = 0; i < MAX_STREAMS; i++) {
                 standin_stream *other = &standin_now.streams[i];
-                if (other->alive && other->blocking && other->device == stream->device) drain(other, op->serial);
+                if (other->alive && other->blocking && other->device == stream->device)
+                    drain(other, op->serial);
             }
         } else if (stream->blocking) {
             drain(&standin_now.defaults[stream->device], op->serial);
@@ -187,7 +198,8 @@ static int copy(void *to, const void *from, size_t bytes, void *handle, int in) 
     return 0;
 }
 
-HIP(hipMemcpyHtoDAsync, (void *to, const void *from, size_t bytes, void *stream), copy(to, from, bytes, stream, 1))
+HIP(hipMemcpyHtoDAsync, (void *to, const void *from, size_t bytes, void *stream),
+    copy(to, from, bytes, stream, 1))
 HIP(hipMemcpyDtoHAsync, (void *to, void *from, size_t bytes, void *stream), copy(to, from, bytes, stream, 0))
 
 /* ---- launches ---- */
@@ -215,9 +227,12 @@ static int launch_kernel(void *function, const uint32_t grid[3], const uint32_t 
     int error = standin_default_use(stream);
     if (error == 0 && stream->capture == CAPTURE_INVALIDATED) error = HIP_CAPTURE_INVALIDATED;
     standin_launch launch;
-    if (error == 0) error = standin_fill_launch(&launch, function, grid, block, lds_bytes, arguments, extra, stream->device);
+    if (error == 0)
+        error =
+            standin_fill_launch(&launch, function, grid, block, lds_bytes, arguments, extra, stream->device);
     if (error != 0) return error;
-    if (stream->capture == CAPTURE_ACTIVE) return standin_node_add(stream->graph, &launch, NULL) ? 0 : HIP_OUT_OF_MEMORY;
+    if (stream->capture == CAPTURE_ACTIVE)
+        return standin_node_add(stream->graph, &launch, NULL) ? 0 : HIP_OUT_OF_MEMORY;
     standin_queue(stream, OP_KERNEL)->launch = launch;
     standin_queued(stream);
     return 0;
@@ -226,5 +241,5 @@ static int launch_kernel(void *function, const uint32_t grid[3], const uint32_t 
 HIP(hipModuleLaunchKernel,
     (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
      unsigned block_z, unsigned lds_bytes, void *stream, void **arguments, void **extra),
-    launch_kernel(function, (uint32_t[3]){grid_x, grid_y, grid_z}, (uint32_t[3]){block_x, block_y, block_z}, lds_bytes,
-                  stream, arguments, extra))
+    launch_kernel(function, (uint32_t[3]){grid_x, grid_y, grid_z}, (uint32_t[3]){block_x, block_y, block_z},
+                  lds_bytes, stream, arguments, extra))

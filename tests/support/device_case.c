@@ -103,13 +103,13 @@ void device_engine_eager(device_engine *run, int32_t kind, device_case *moved, v
     mlar_diag diag = DIAG_INIT;
     device_case_poison(moved);
     must(mlar_engine_prepare(run->engine, kind, &moved->bindings, &step, stream, &diag), &diag, "prepare");
-    must(mlar_engine_enqueue(run->engine, kind, &moved->bindings, spec->capacity_rows, &step, stream, &diag), &diag,
-         "enqueue");
+    must(mlar_engine_enqueue(run->engine, kind, &moved->bindings, spec->capacity_rows, &step, stream, &diag),
+         &diag, "enqueue");
     device_case_fetch(moved, stream);
 }
 
-void device_engine_replay(device_engine *run, mlar_program *program, int32_t kind, device_case *moved, int32_t rows,
-                          void *stream) {
+void device_engine_replay(device_engine *run, mlar_program *program, int32_t kind, device_case *moved,
+                          int32_t rows, void *stream) {
     mlar_step step = {.struct_size = sizeof step, .rows = rows};
     device_case_poison(moved);
     MUST(mlar_engine_step(run->engine, &step, stream));

@@ -37,12 +37,13 @@ mlar_config device_engine_config(mlar_device *device, const step_case *const *ca
 device_engine *device_engine_open(mlar_device *device, const mlar_config *config);
 void device_engine_close(device_engine *run);
 
-mlar_program *device_engine_capture(device_engine *run, int32_t kind, const device_case *moved, int32_t capacity_rows);
+mlar_program *device_engine_capture(device_engine *run, int32_t kind, const device_case *moved,
+                                    int32_t capacity_rows);
 /* prepare and enqueue at the case's own rows and capacity, fetched. */
 void device_engine_eager(device_engine *run, int32_t kind, device_case *moved, void *stream);
 /* step, prepare and replay, fetched. */
-void device_engine_replay(device_engine *run, mlar_program *program, int32_t kind, device_case *moved, int32_t rows,
-                          void *stream);
+void device_engine_replay(device_engine *run, mlar_program *program, int32_t kind, device_case *moved,
+                          int32_t rows, void *stream);
 mlar_stats device_engine_stats(device_engine *run, void *stream);
 
 #endif
