@@ -5,6 +5,8 @@
 #ifndef TESTS_STANDIN_HEAP_H
 #define TESTS_STANDIN_HEAP_H
 
+#include <stdlib.h>
+
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #if !defined(__has_feature)
 #define __has_feature(x) 0
