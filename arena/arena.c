@@ -158,6 +158,13 @@ void mlar_arena_expose(mlar_arena_core *arena) {
     if (has_shadow(arena)) mlar_shadow_show(arena->base, arena->bytes);
 }
 
+void *mlar_arena_inspect(mlar_arena_core *arena, int32_t index) {
+    void *address = mlar_arena_pointer(arena, index);
+    mlar_arena_expose(arena);
+    if (has_shadow(arena) && address != NULL) mlar_shadow_define(address, arena->plan->requests[index].bytes);
+    return address;
+}
+
 void mlar_arena_conceal(mlar_arena_core *arena) {
     const mlar_plan *plan = arena->plan;
     if (!has_shadow(arena) || plan == NULL || arena->stage == MLAR_STAGE_ANY) return;

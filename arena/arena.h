@@ -79,4 +79,8 @@ void mlar_arena_enter_stage(mlar_arena_core *arena, int32_t stage);
 void mlar_arena_expose(mlar_arena_core *arena);
 void mlar_arena_conceal(mlar_arena_core *arena);
 
+/* mlar_arena_pointer for a host that wants to look, dead buffer or not: nothing is hidden until the next stage begins,
+ * and what the buffer holds counts as written. */
+void *mlar_arena_inspect(mlar_arena_core *arena, int32_t index);
+
 #endif

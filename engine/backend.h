@@ -50,8 +50,8 @@ typedef struct mlar_backend {
      * node-params). The program must not be in flight. */
     mlar_status (*update_begin)(void *state, int32_t index);
     mlar_status (*update_end)(void *state, int32_t index);
-    mlar_status (*replay)(void *state, int32_t index, void *stream);
-    mlar_status (*release)(void *state, int32_t index);
+    mlar_status (*replay)(void *state, int32_t index, void *stream, mlar_diag *diag);
+    mlar_status (*release)(void *state, int32_t index, mlar_diag *diag);
     void *(*graph)(void *state, int32_t index);
     /* Setup and inspection only; they block until done. */
     mlar_status (*copy_in)(void *state, void *to, const void *from, uint64_t bytes, void *stream,

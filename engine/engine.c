@@ -159,10 +159,11 @@ mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mla
 mlar_status mlar_engine_deinit(mlar_engine *engine) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
     if (engine->backend == NULL) return MLAR_ERROR_STATE;
-    if (mlar_engine_idle(engine, NULL, NULL) == MLAR_ERROR_CAPTURING) return MLAR_ERROR_CAPTURING;
+    mlar_status status = engine->backend->idle(engine->backend_state, NULL, NULL);
+    if (status == MLAR_ERROR_CAPTURING) return status;
     for (int32_t i = 0; i < engine->program_count; i++) engine->programs[i].open = 0;
-    mlar_status status = engine->backend->deinit(engine->backend_state);
+    mlar_status ended = engine->backend->deinit(engine->backend_state);
     mlar_status dropped = mlar_arena_drop(engine->arena, engine, NULL);
     engine->backend = NULL;
-    return status != MLAR_OK ? status : dropped;
+    return status != MLAR_OK ? status : ended != MLAR_OK ? ended : dropped;
 }

@@ -5,6 +5,7 @@
 #include "arena/fail.h"
 #include "engine/engine.h"
 #include "engine/guarding.h"
+#include "engine/program.h"
 #include "engine/structs.h"
 
 #include <stdio.h>
@@ -69,7 +70,7 @@ mlar_status mlar_engine_reset_counters(mlar_engine *engine, void *stream) {
 }
 
 static mlar_status poison_device(mlar_engine *engine, const mlar_element *elements, uint32_t seed,
-                                 void *stream) {
+                                 void *stream, mlar_diag *diag) {
     mlar_poison_segment segments[MLAR_POISON_MAX_SEGMENTS];
     int32_t count = mlar_poison_segments(&engine->layout.plan, segments);
     unsigned char piece[PIECE];
@@ -79,24 +80,27 @@ static mlar_status poison_device(mlar_engine *engine, const mlar_element *elemen
             uint64_t bytes = segments[i].bytes - done < PIECE ? segments[i].bytes - done : PIECE;
             void *to = engine->arena->base + segments[i].offset + done;
             mlar_status status =
-                engine->backend->copy_in(engine->backend_state, to, piece, bytes, stream, NULL);
+                engine->backend->copy_in(engine->backend_state, to, piece, bytes, stream, diag);
             if (status != MLAR_OK) return mlar_engine_note(engine, status);
         }
     }
     return MLAR_OK;
 }
 
-mlar_status mlar_engine_poison_scratch(mlar_engine *engine, uint32_t seed, void *stream) {
-    if (engine == NULL) return MLAR_ERROR_ARGUMENT;
-    mlar_status status = mlar_engine_idle(engine, stream, NULL);
+mlar_status mlar_scratch_poison(mlar_engine *engine, uint32_t seed, void *stream, mlar_diag *diag) {
+    mlar_status status = mlar_engine_idle(engine, stream, diag);
     if (status != MLAR_OK) return status;
     mlar_element elements[MLAR_PLAN_MAX_REQUESTS];
     plan_elements(engine, elements);
     engine->poisoned = 1;
     engine->poison_seed = seed;
-    if (!engine->arena->source.host_visible) return poison_device(engine, elements, seed, stream);
+    if (!engine->arena->source.host_visible) return poison_device(engine, elements, seed, stream, diag);
     mlar_arena_poison(engine->arena, elements, seed);
     return MLAR_OK;
+}
+
+mlar_status mlar_engine_poison_scratch(mlar_engine *engine, uint32_t seed, void *stream) {
+    return engine == NULL ? MLAR_ERROR_ARGUMENT : mlar_scratch_poison(engine, seed, stream, NULL);
 }
 
 mlar_status mlar_engine_check_guards(mlar_engine *engine, void *stream, mlar_diag *diag) {
@@ -114,8 +118,7 @@ mlar_status mlar_engine_buffer(mlar_engine *engine, int32_t kind, const char *na
         if (strcmp(mlar_buffers[id].name, name) != 0) continue;
         if ((mlar_buffers[id].class == MLAR_CLASS_ENGINE) != (kind == -1)) return MLAR_ERROR_ARGUMENT;
         int32_t index = engine->layout.index[id][kind < 0 ? 0 : kind];
-        mlar_arena_expose(engine->arena); /* sanitizers: the host may look until the next stage begins */
-        *address = index < 0 ? NULL : mlar_arena_pointer(engine->arena, index);
+        *address = mlar_arena_inspect(engine->arena, index); /* NULL if not planned: the index is -1 */
         *bytes = index < 0 ? 0 : engine->layout.plan.requests[index].bytes;
         return MLAR_OK;
     }

@@ -190,13 +190,13 @@ static mlar_status open_program(const mlar_program *program, mlar_diag *diag) {
 }
 
 /* Layers whose block is not what it should be: rebound, or forgotten by an invalidate. */
-static mlar_status write_changes(mlar_program *program, void *stream) {
+static mlar_status write_changes(mlar_program *program, void *stream, mlar_diag *diag) {
     mlar_engine *engine = program->engine;
     for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next) {
         mlar_layer_slot *slot = &engine->layers[i];
         if (slot->written) continue;
         mlar_status status = mlar_sequence_set_block(engine, mlar_layer_block(engine, i), &slot->bound,
-                                                     sizeof slot->bound, stream, NULL);
+                                                     sizeof slot->bound, stream, diag);
         if (status != MLAR_OK) return status;
         slot->written = 1;
     }
@@ -204,14 +204,14 @@ static mlar_status write_changes(mlar_program *program, void *stream) {
 }
 
 /* Route node-params: new arguments if the step or a layer has changed. */
-static mlar_status update_nodes(mlar_program *program) {
+static mlar_status update_nodes(mlar_program *program, mlar_diag *diag) {
     mlar_engine *engine = program->engine;
     int changed = memcmp(&program->step, &engine->step, sizeof engine->step) != 0;
     for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next)
         changed |= !engine->layers[i].written;
     if (!changed) return MLAR_OK;
     mlar_status status = engine->backend->update_begin(engine->backend_state, index_of(program));
-    if (status == MLAR_OK) status = issue_layers(program, NULL);
+    if (status == MLAR_OK) status = issue_layers(program, diag);
     mlar_status ended = engine->backend->update_end(engine->backend_state, index_of(program));
     if (status == MLAR_OK) status = ended;
     /* Half an update is none: the next replay starts again. */
@@ -240,12 +240,13 @@ mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar
     if (slot->written && memcmp(&slot->bound, &bound, sizeof bound) == 0) return MLAR_OK;
     slot->written = 0;
     slot->bound = bound;
-    return engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK ? write_changes(program, stream)
-                                                                             : MLAR_OK;
+    return engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK
+               ? write_changes(program, stream, diag)
+               : MLAR_OK;
 }
 
-mlar_status mlar_program_replay(mlar_program *program, void *stream) {
-    mlar_status status = open_program(program, NULL);
+mlar_status mlar_program_run(mlar_program *program, void *stream, mlar_diag *diag) {
+    mlar_status status = open_program(program, diag);
     if (status != MLAR_OK) return status;
     mlar_engine *engine = program->engine;
     if (program->fingerprint != engine->layout.fingerprint) return MLAR_ERROR_FINGERPRINT;
@@ -255,15 +256,19 @@ mlar_status mlar_program_replay(mlar_program *program, void *stream) {
     if (engine->layout.dims.balanced && engine->prepared_serial[program->kind] != engine->step_serial)
         return MLAR_ERROR_STATE;
     status = engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK
-                 ? write_changes(program, stream)
-                 : update_nodes(program);
+                 ? write_changes(program, stream, diag)
+                 : update_nodes(program, diag);
     if (status != MLAR_OK) return status;
     mlar_guarding_before(engine, program->kind);
-    status =
-        mlar_engine_note(engine, engine->backend->replay(engine->backend_state, index_of(program), stream));
+    status = mlar_engine_note(
+        engine, engine->backend->replay(engine->backend_state, index_of(program), stream, diag));
     if (status != MLAR_OK) return status;
     engine->counts.replays++;
     return mlar_guarding_after(engine, program->kind);
+}
+
+mlar_status mlar_program_replay(mlar_program *program, void *stream) {
+    return mlar_program_run(program, stream, NULL);
 }
 
 void *mlar_program_graph(const mlar_program *program) {
@@ -271,12 +276,16 @@ void *mlar_program_graph(const mlar_program *program) {
     return program->engine->backend->graph(program->engine->backend_state, index_of(program));
 }
 
-mlar_status mlar_program_destroy(mlar_program *program) {
-    if (program == NULL) return MLAR_ERROR_ARGUMENT;
-    if (program->engine == NULL || !program->open) return MLAR_ERROR_STATE;
+mlar_status mlar_program_end(mlar_program *program, mlar_diag *diag) {
     mlar_engine *engine = program->engine;
-    mlar_status status = engine->backend->release(engine->backend_state, index_of(program));
+    mlar_status status = engine->backend->release(engine->backend_state, index_of(program), diag);
     free_layers(program);
     program->open = 0;
     return status;
+}
+
+mlar_status mlar_program_destroy(mlar_program *program) {
+    if (program == NULL) return MLAR_ERROR_ARGUMENT;
+    if (program->engine == NULL || !program->open) return MLAR_ERROR_STATE;
+    return mlar_program_end(program, NULL);
 }

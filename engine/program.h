@@ -20,6 +20,12 @@ mlar_status mlar_program_capture(mlar_engine *engine, enum mlar_use use, int32_t
                                  const mlar_bindings *bindings, int32_t layer_count, int32_t capacity_rows,
                                  mlar_program **program, mlar_diag *diag);
 
+/* The public functions of like names, which have no diag. */
+mlar_status mlar_step_begin(mlar_engine *engine, const mlar_step *step, void *stream, mlar_diag *diag);
+mlar_status mlar_program_run(mlar_program *program, void *stream, mlar_diag *diag);
+mlar_status mlar_program_end(mlar_program *program, mlar_diag *diag);
+mlar_status mlar_scratch_poison(mlar_engine *engine, uint32_t seed, void *stream, mlar_diag *diag);
+
 /* mlar_engine_enqueue, likewise. */
 mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t kind,
                               const mlar_bindings *bindings, int32_t capacity_rows, const mlar_step *given,

@@ -193,11 +193,11 @@ static mlar_status compare(mlar_selftest_run *run, mlar_program *program, int32_
     mlar_engine *engine = run->engine;
     int32_t capacity = rows_of(&engine->layout.dims);
     mlar_step step = {.struct_size = sizeof step, .rows = rows};
-    mlar_status status = mlar_engine_poison_scratch(engine, 1u + (uint32_t)rows, run->stream);
-    if (status == MLAR_OK) status = mlar_engine_step(engine, &step, run->stream);
+    mlar_status status = mlar_scratch_poison(engine, 1u + (uint32_t)rows, run->stream, diag);
+    if (status == MLAR_OK) status = mlar_step_begin(engine, &step, run->stream, diag);
     if (status == MLAR_OK) status = mlar_engine_prepare(engine, kind, bindings, NULL, run->stream, diag);
-    if (status == MLAR_OK) status = mlar_program_replay(program, run->stream);
-    if (status == MLAR_OK) status = mlar_engine_poison_scratch(engine, 100u + (uint32_t)rows, run->stream);
+    if (status == MLAR_OK) status = mlar_program_run(program, run->stream, diag);
+    if (status == MLAR_OK) status = mlar_scratch_poison(engine, 100u + (uint32_t)rows, run->stream, diag);
     bind_result(run, bindings, 1);
     if (status == MLAR_OK) status = mlar_engine_prepare(engine, kind, bindings, &step, run->stream, diag);
     if (status == MLAR_OK)
@@ -230,7 +230,7 @@ static mlar_status run_kind(mlar_selftest_run *run, int32_t kind, mlar_diag *dia
     if (status != MLAR_OK) return status;
     status = compare(run, program, kind, &bindings, capacity, diag);
     if (status == MLAR_OK) status = compare(run, program, kind, &bindings, 1, diag);
-    mlar_status destroyed = mlar_program_destroy(program);
+    mlar_status destroyed = mlar_program_end(program, status == MLAR_OK ? diag : NULL);
     return status == MLAR_OK ? destroyed : status;
 }
 

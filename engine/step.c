@@ -31,28 +31,32 @@ static mlar_status read_step(const mlar_step *given, int32_t capacity_rows, mlar
     return MLAR_OK;
 }
 
-static mlar_status write_step(mlar_engine *engine, void *stream) {
+static mlar_status write_step(mlar_engine *engine, void *stream, mlar_diag *diag) {
     mlar_status status = mlar_sequence_set_block(engine, mlar_engine_address(engine, MLAR_BUFFER_STEP, 0),
-                                                 &engine->step, sizeof engine->step, stream, NULL);
+                                                 &engine->step, sizeof engine->step, stream, diag);
     engine->step_written = status == MLAR_OK;
     return status;
 }
 
-mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *given, void *stream) {
-    if (engine == NULL || given == NULL) return MLAR_ERROR_ARGUMENT;
-    mlar_status status = mlar_engine_idle(engine, stream, NULL);
+mlar_status mlar_step_begin(mlar_engine *engine, const mlar_step *given, void *stream, mlar_diag *diag) {
+    mlar_status status = mlar_engine_idle(engine, stream, diag);
     if (status != MLAR_OK) return status;
     mlar_step_params step;
-    if ((status = read_step(given, engine->layout.dims.config.max_rows, &step, NULL)) != MLAR_OK)
+    if ((status = read_step(given, engine->layout.dims.config.max_rows, &step, diag)) != MLAR_OK)
         return status;
     if (!engine->step_written || memcmp(&step, &engine->step, sizeof step) != 0) {
         engine->step = step;
         engine->step_written = engine->layout.dims.config.update_route == MLAR_UPDATE_NODE_PARAMS;
-        if (!engine->step_written && (status = write_step(engine, stream)) != MLAR_OK) return status;
+        if (!engine->step_written && (status = write_step(engine, stream, diag)) != MLAR_OK) return status;
     }
     engine->step_serial++;
     engine->counts.steps++;
     return MLAR_OK;
+}
+
+mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *given, void *stream) {
+    if (engine == NULL || given == NULL) return MLAR_ERROR_ARGUMENT;
+    return mlar_step_begin(engine, given, stream, NULL);
 }
 
 mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,

@@ -441,7 +441,7 @@ static void test_a_lost_device(void **state) {
         still_right(&f, program);
         MUST(mlar_engine_step(engine, &step, f.stream));
         MUST(mlar_engine_prepare(engine, 0, &f.moved.bindings, NULL, f.stream, NULL));
-        f.s.control->fail_call(1, error, 1, 0);
+        f.s.control->fail_call(1, error, 1);
         step.rows = 2;
         switch (at / 2) {
         case LOST_AT_STEP:

@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
+#include <dlfcn.h>
+#include <stdio.h>
 
 #ifdef MLAR_HAVE_HIP_HEADER
 #define __HIP_PLATFORM_AMD__
@@ -48,28 +50,28 @@
 #define THEIRS(result, symbol, ...)                                                                          \
     _Static_assert(_Generic(&symbol, result(*)(__VA_ARGS__) : 1, default : 0), "the header: " #symbol)
 
-/* CALLn(vendor prefix, vendor's result, field, symbol, our type, their type, ...). The constant says that the field was
- * looked at; the enumerator is what runtime.def is held against below. */
+/* CALLn(vendor, vendor's result, field, symbol, our type, their type, ...) leaves the symbol's name behind, for the
+ * table below: a field that is not mentioned does not compile. */
 #define CALL1(v, r, field, symbol, a1, b1)                                                                   \
-    enum { v##_has_##field = 1 };                                                                            \
+    static const char v##_##field[] = #symbol;                                                               \
     OURS(field, a1);                                                                                         \
     THEIRS(r, symbol, b1);                                                                                   \
     PASSED_ALIKE(a1, b1)
 #define CALL2(v, r, field, symbol, a1, b1, a2, b2)                                                           \
-    enum { v##_has_##field = 1 };                                                                            \
+    static const char v##_##field[] = #symbol;                                                               \
     OURS(field, a1, a2);                                                                                     \
     THEIRS(r, symbol, b1, b2);                                                                               \
     PASSED_ALIKE(a1, b1);                                                                                    \
     PASSED_ALIKE(a2, b2)
 #define CALL3(v, r, field, symbol, a1, b1, a2, b2, a3, b3)                                                   \
-    enum { v##_has_##field = 1 };                                                                            \
+    static const char v##_##field[] = #symbol;                                                               \
     OURS(field, a1, a2, a3);                                                                                 \
     THEIRS(r, symbol, b1, b2, b3);                                                                           \
     PASSED_ALIKE(a1, b1);                                                                                    \
     PASSED_ALIKE(a2, b2);                                                                                    \
     PASSED_ALIKE(a3, b3)
 #define CALL4(v, r, field, symbol, a1, b1, a2, b2, a3, b3, a4, b4)                                           \
-    enum { v##_has_##field = 1 };                                                                            \
+    static const char v##_##field[] = #symbol;                                                               \
     OURS(field, a1, a2, a3, a4);                                                                             \
     THEIRS(r, symbol, b1, b2, b3, b4);                                                                       \
     PASSED_ALIKE(a1, b1);                                                                                    \
@@ -78,7 +80,7 @@
     PASSED_ALIKE(a4, b4)
 /* The launch: grid, block and bytes are unsigned on both sides. */
 #define CALL_LAUNCH(v, r, field, symbol, function, stream)                                                   \
-    enum { v##_has_##field = 1 };                                                                            \
+    static const char v##_##field[] = #symbol;                                                               \
     OURS(field, void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *,        \
          void **, void **);                                                                                  \
     THEIRS(r, symbol, function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,        \
@@ -86,21 +88,36 @@
     PASSED_ALIKE(void *, function);                                                                          \
     PASSED_ALIKE(void *, stream)
 /* Not this vendor's, or younger than the header. */
-#define NOT_HERE(v, field) enum { v##_has_##field = 0 }
+#define NOT_HERE(v, field) static const char *const v##_##field = NULL
 
-typedef const char *text;
+/* Names in runtime.def and names checked here, in runtime.def's order. */
+typedef struct symbol_pair {
+    const char *field, *defined, *checked;
+} symbol_pair;
 
-/* What runtime.def and this file say of every field, to be compared when the test runs. */
-typedef struct named {
-    const char *field, *symbol;
-} named;
-
-static void same_names(const named *defined, const named *checked, size_t count) {
+static void same_symbols(const symbol_pair *pairs, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        assert_string_equal(defined[i].field, checked[i].field);
-        assert_int_equal(defined[i].symbol == NULL, checked[i].symbol == NULL);
-        if (checked[i].symbol != NULL) assert_string_equal(defined[i].symbol, checked[i].symbol);
+        if (pairs[i].checked == NULL) continue; /* not this vendor's, or younger than the header */
+        if (pairs[i].defined == NULL) fail_msg("%s: runtime.def has no symbol", pairs[i].field);
+        assert_string_equal(pairs[i].defined, pairs[i].checked);
     }
+}
+
+/* runtime.c's own numbers: a library without the functions fills in the vendor and nothing else. */
+static const mlar_vendor *vendor_of(int32_t device) {
+    static mlar_runtime runtime;
+    void *library = dlopen(NULL, RTLD_NOW);
+    assert_non_null(library);
+    assert_int_not_equal(mlar_runtime_open(device, library, &runtime, NULL), MLAR_OK);
+    dlclose(library);
+    assert_non_null(runtime.vendor);
+    return runtime.vendor;
+}
+
+/* `codes`: 0-terminated, every one of which ends the device; a code that is not there must not. */
+static void same_codes(const int32_t *lost, const int32_t *codes) {
+    for (; *codes != 0; codes++, lost++) assert_int_equal(*lost, *codes);
+    assert_int_equal(*lost, 0);
 }
 
 /* ---- HIP ---- */
@@ -228,79 +245,184 @@ CALL4(hip, hipError_t, copy_out, hipMemcpyDtoHAsync, void *, void *, void *, hip
       void *, hipStream_t);
 CALL2(hip, hipError_t, allocate, hipMalloc, void **, void **, size_t, size_t);
 CALL1(hip, hipError_t, free, hipFree, void *, void *);
-_Static_assert(_Generic(&hipGetErrorName, text (*)(hipError_t) : 1, default : 0), "hipGetErrorName");
+_Static_assert(_Generic(&hipGetErrorName, const char *(*)(hipError_t) : 1, default : 0), "hipGetErrorName");
 PASSED_ALIKE(int, hipError_t);
 
-/* Every field of runtime.def is one of the above. */
-#define X(field, required, arguments, hip, cuda) _Static_assert(hip_has_##field >= 0, #field);
-#include "engine/gpu/runtime.def"
-#undef X
-
-/* Written out once more: the symbols whose signatures stand above. */
-static void test_hip_symbols(void **state) {
+static void test_hip(void **state) {
     (void)state;
-    static const named defined[] = {
-#define X(field, required, arguments, hip, cuda) {#field, hip},
+    const symbol_pair pairs[] = {
+#define X(field, required, arguments, hip, cuda) {#field, hip, hip_##field},
 #include "engine/gpu/runtime.def"
 #undef X
     };
-    static const named checked[] = {
-        {"init", "hipInit"},
-        {"get_driver_version", "hipDriverGetVersion"},
-        {"get_runtime_version", "hipRuntimeGetVersion"},
-        {"device_count", "hipGetDeviceCount"},
-        {"device_attribute", "hipDeviceGetAttribute"},
-        {"device_name", "hipDeviceGetName"},
-        {"device_memory", "hipDeviceTotalMem"},
-        {"device_properties", "hipGetDevicePropertiesR0600"},
-        {"device_properties_old", "hipGetDeviceProperties"},
-        {"get_device", "hipGetDevice"},
-        {"set_device", "hipSetDevice"},
-        {"context_retain", NULL},
-        {"context_release", NULL},
-        {"context_current", NULL},
-        {"context_set", NULL},
-        {"pointer_attribute", "hipPointerGetAttribute"},
-        {"pool_create", "hipMemPoolCreate"},
-        {"pool_destroy", "hipMemPoolDestroy"},
-        {"pool_set", "hipMemPoolSetAttribute"},
-        {"pool_get", "hipMemPoolGetAttribute"},
-        {"pool_malloc", "hipMallocFromPoolAsync"},
-        {"pool_free", "hipFreeAsync"},
-        {"module_load", "hipModuleLoadData"},
-        {"module_unload", "hipModuleUnload"},
-        {"module_function", "hipModuleGetFunction"},
-        {"function_set", NULL},
-        {"launch", "hipModuleLaunchKernel"},
-        {"stream_create", "hipStreamCreateWithFlags"},
-        {"stream_destroy", "hipStreamDestroy"},
-        {"stream_synchronize", "hipStreamSynchronize"},
-        {"stream_capturing", "hipStreamIsCapturing"},
-        {"capture_begin", "hipStreamBeginCapture"},
-        {"capture_end", "hipStreamEndCapture"},
-        {"graph_instantiate", "hipGraphInstantiateWithFlags"},
-        {"graph_upload", "hipGraphUpload"},
-        {"graph_launch", "hipGraphLaunch"},
-        {"graph_exec_destroy", "hipGraphExecDestroy"},
-        {"graph_destroy", "hipGraphDestroy"},
-        {"graph_nodes", "hipGraphGetNodes"},
-        {"graph_node_params", "hipGraphExecKernelNodeSetParams"},
-        {"copy_in", "hipMemcpyHtoDAsync"},
-        {"copy_out", "hipMemcpyDtoHAsync"},
-        {"allocate", "hipMalloc"},
-        {"free", "hipFree"},
+    same_symbols(pairs, sizeof pairs / sizeof *pairs);
+    const mlar_vendor *vendor = vendor_of(MLAR_DEVICE_HIP);
+    assert_int_equal(vendor->attribute_compute_units, hipDeviceAttributeMultiprocessorCount);
+    assert_int_equal(vendor->attribute_wave, hipDeviceAttributeWarpSize);
+#if HIP_VERSION >= 50300000
+    assert_int_equal(vendor->attribute_pools, hipDeviceAttributeMemoryPoolsSupported);
+#endif
+    const int32_t lost[] = {hipErrorDeinitialized, hipErrorECCNotCorrectable, hipErrorIllegalAddress,
+                            hipErrorAssert,        hipErrorLaunchFailure,     0};
+    same_codes(vendor->lost, lost);
+}
+#else
+static void test_hip(void **state) {
+    (void)state;
+    puts("hip/hip_runtime_api.h was not found (Debian: libamdhip64-dev): nothing of HIP was checked");
+    skip();
+}
+#endif
+
+/* ---- CUDA ---- */
+
+#ifdef MLAR_HAVE_CUDA_HEADER
+
+SAME_VALUE(MLAR_GPU_SUCCESS, CUDA_SUCCESS);
+SAME_VALUE(MLAR_GPU_ERROR_INVALID_VALUE, CUDA_ERROR_INVALID_VALUE);
+SAME_VALUE(MLAR_GPU_ERROR_OUT_OF_MEMORY, CUDA_ERROR_OUT_OF_MEMORY);
+SAME_VALUE(MLAR_GPU_ERROR_NO_DEVICE, CUDA_ERROR_NO_DEVICE);
+SAME_VALUE(MLAR_GPU_ERROR_INVALID_DEVICE, CUDA_ERROR_INVALID_DEVICE);
+SAME_VALUE(MLAR_GPU_ERROR_CAPTURE_FIRST, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+SAME_VALUE(MLAR_GPU_ERROR_CAPTURE_LAST, CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD);
+SAME_VALUE(MLAR_GPU_STREAM_NON_BLOCKING, CU_STREAM_NON_BLOCKING);
+SAME_VALUE(MLAR_GPU_CAPTURE_THREAD_LOCAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+SAME_VALUE(MLAR_GPU_POOL_RELEASE_THRESHOLD, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD);
+SAME_VALUE(MLAR_GPU_POOL_RESERVED, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+SAME_VALUE(MLAR_GPU_POOL_USED, CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+SAME_VALUE(MLAR_GPU_POOL_USED_HIGH, CU_MEMPOOL_ATTR_USED_MEM_HIGH);
+SAME_VALUE(MLAR_GPU_POINTER_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_MEMORY_TYPE);
+SAME_VALUE(MLAR_GPU_POINTER_DEVICE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL);
+SAME_VALUE(MLAR_GPU_POINTER_RANGE_START, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR);
+SAME_VALUE(MLAR_GPU_POINTER_RANGE_BYTES, CU_POINTER_ATTRIBUTE_RANGE_SIZE);
+SAME_VALUE(MLAR_GPU_MEMORY_HOST, CU_MEMORYTYPE_HOST);
+SAME_VALUE(MLAR_CUDA_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+SAME_VALUE(MLAR_CUDA_CAPABILITY_MINOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+SAME_VALUE(0, CU_STREAM_CAPTURE_STATUS_NONE);
+
+SAME_SIZE(mlar_gpu_pool_properties, CUmemPoolProps);
+SAME_FIELD(mlar_gpu_pool_properties, allocation_type, CUmemPoolProps, allocType);
+SAME_FIELD(mlar_gpu_pool_properties, handle_types, CUmemPoolProps, handleTypes);
+SAME_FIELD(mlar_gpu_pool_properties, location_type, CUmemPoolProps, location.type);
+SAME_FIELD(mlar_gpu_pool_properties, location_id, CUmemPoolProps, location.id);
+SAME_FIELD(mlar_gpu_pool_properties, win32_security, CUmemPoolProps, win32SecurityAttributes);
+#if CUDA_VERSION >= 12020
+SAME_FIELD(mlar_gpu_pool_properties, max_bytes, CUmemPoolProps, maxSize);
+#endif
+SAME_VALUE(1, CU_MEM_ALLOCATION_TYPE_PINNED);
+SAME_VALUE(0, CU_MEM_HANDLE_TYPE_NONE);
+SAME_VALUE(1, CU_MEM_LOCATION_TYPE_DEVICE);
+
+#define SAME_START(ours, field, theirs, name)                                                                \
+    _Static_assert(offsetof(ours, field) == offsetof(theirs, name), #ours "." #field " is " #theirs "." #name)
+SAME_SIZE(mlar_cuda_node_params, CUDA_KERNEL_NODE_PARAMS_v2);
+SAME_FIELD(mlar_cuda_node_params, function, CUDA_KERNEL_NODE_PARAMS_v2, func);
+SAME_START(mlar_cuda_node_params, grid, CUDA_KERNEL_NODE_PARAMS_v2, gridDimX);
+SAME_START(mlar_cuda_node_params, block, CUDA_KERNEL_NODE_PARAMS_v2, blockDimX);
+SAME_FIELD(mlar_cuda_node_params, lds_bytes, CUDA_KERNEL_NODE_PARAMS_v2, sharedMemBytes);
+SAME_FIELD(mlar_cuda_node_params, arguments, CUDA_KERNEL_NODE_PARAMS_v2, kernelParams);
+SAME_FIELD(mlar_cuda_node_params, extra, CUDA_KERNEL_NODE_PARAMS_v2, extra);
+SAME_FIELD(mlar_cuda_node_params, kernel, CUDA_KERNEL_NODE_PARAMS_v2, kern);
+SAME_FIELD(mlar_cuda_node_params, context, CUDA_KERNEL_NODE_PARAMS_v2, ctx);
+
+CALL1(cuda, CUresult, init, cuInit, unsigned, unsigned);
+CALL1(cuda, CUresult, get_driver_version, cuDriverGetVersion, int *, int *);
+NOT_HERE(cuda, get_runtime_version);
+CALL1(cuda, CUresult, device_count, cuDeviceGetCount, int *, int *);
+CALL3(cuda, CUresult, device_attribute, cuDeviceGetAttribute, int *, int *, int, CUdevice_attribute, int,
+      CUdevice);
+CALL3(cuda, CUresult, device_name, cuDeviceGetName, char *, char *, int, int, int, CUdevice);
+CALL2(cuda, CUresult, device_memory, cuDeviceTotalMem_v2, size_t *, size_t *, int, CUdevice);
+NOT_HERE(cuda, device_properties);
+NOT_HERE(cuda, device_properties_old);
+NOT_HERE(cuda, get_device);
+NOT_HERE(cuda, set_device);
+CALL2(cuda, CUresult, context_retain, cuDevicePrimaryCtxRetain, void **, CUcontext *, int, CUdevice);
+CALL1(cuda, CUresult, context_release, cuDevicePrimaryCtxRelease_v2, int, CUdevice);
+CALL1(cuda, CUresult, context_current, cuCtxGetCurrent, void **, CUcontext *);
+CALL1(cuda, CUresult, context_set, cuCtxSetCurrent, void *, CUcontext);
+CALL3(cuda, CUresult, pointer_attribute, cuPointerGetAttribute, void *, void *, int, CUpointer_attribute,
+      void *, CUdeviceptr);
+CALL2(cuda, CUresult, pool_create, cuMemPoolCreate, void **, CUmemoryPool *, const void *,
+      const CUmemPoolProps *);
+CALL1(cuda, CUresult, pool_destroy, cuMemPoolDestroy, void *, CUmemoryPool);
+CALL3(cuda, CUresult, pool_set, cuMemPoolSetAttribute, void *, CUmemoryPool, int, CUmemPool_attribute, void *,
+      void *);
+CALL3(cuda, CUresult, pool_get, cuMemPoolGetAttribute, void *, CUmemoryPool, int, CUmemPool_attribute, void *,
+      void *);
+CALL4(cuda, CUresult, pool_malloc, cuMemAllocFromPoolAsync, void **, CUdeviceptr *, size_t, size_t, void *,
+      CUmemoryPool, void *, CUstream);
+CALL2(cuda, CUresult, pool_free, cuMemFreeAsync, void *, CUdeviceptr, void *, CUstream);
+CALL2(cuda, CUresult, module_load, cuModuleLoadData, void **, CUmodule *, const void *, const void *);
+CALL1(cuda, CUresult, module_unload, cuModuleUnload, void *, CUmodule);
+CALL3(cuda, CUresult, module_function, cuModuleGetFunction, void **, CUfunction *, void *, CUmodule,
+      const char *, const char *);
+CALL3(cuda, CUresult, function_set, cuFuncSetAttribute, void *, CUfunction, int, CUfunction_attribute, int,
+      int);
+CALL_LAUNCH(cuda, CUresult, launch, cuLaunchKernel, CUfunction, CUstream);
+CALL2(cuda, CUresult, stream_create, cuStreamCreate, void **, CUstream *, unsigned, unsigned);
+CALL1(cuda, CUresult, stream_destroy, cuStreamDestroy_v2, void *, CUstream);
+CALL1(cuda, CUresult, stream_synchronize, cuStreamSynchronize, void *, CUstream);
+CALL2(cuda, CUresult, stream_capturing, cuStreamIsCapturing, void *, CUstream, int *,
+      CUstreamCaptureStatus *);
+CALL2(cuda, CUresult, capture_begin, cuStreamBeginCapture_v2, void *, CUstream, int, CUstreamCaptureMode);
+CALL2(cuda, CUresult, capture_end, cuStreamEndCapture, void *, CUstream, void **, CUgraph *);
+CALL3(cuda, CUresult, graph_instantiate, cuGraphInstantiateWithFlags, void **, CUgraphExec *, void *, CUgraph,
+      unsigned long long, unsigned long long);
+CALL2(cuda, CUresult, graph_upload, cuGraphUpload, void *, CUgraphExec, void *, CUstream);
+CALL2(cuda, CUresult, graph_launch, cuGraphLaunch, void *, CUgraphExec, void *, CUstream);
+CALL1(cuda, CUresult, graph_exec_destroy, cuGraphExecDestroy, void *, CUgraphExec);
+CALL1(cuda, CUresult, graph_destroy, cuGraphDestroy, void *, CUgraph);
+CALL3(cuda, CUresult, graph_nodes, cuGraphGetNodes, void *, CUgraph, void **, CUgraphNode *, size_t *,
+      size_t *);
+CALL3(cuda, CUresult, graph_node_params, cuGraphExecKernelNodeSetParams_v2, void *, CUgraphExec, void *,
+      CUgraphNode, const void *, const CUDA_KERNEL_NODE_PARAMS_v2 *);
+CALL4(cuda, CUresult, copy_in, cuMemcpyHtoDAsync_v2, void *, CUdeviceptr, const void *, const void *, size_t,
+      size_t, void *, CUstream);
+CALL4(cuda, CUresult, copy_out, cuMemcpyDtoHAsync_v2, void *, void *, void *, CUdeviceptr, size_t, size_t,
+      void *, CUstream);
+CALL2(cuda, CUresult, allocate, cuMemAlloc_v2, void **, CUdeviceptr *, size_t, size_t);
+CALL1(cuda, CUresult, free, cuMemFree_v2, void *, CUdeviceptr);
+_Static_assert(_Generic(&cuGetErrorName, CUresult (*)(CUresult, const char **) : 1, default : 0),
+               "cuGetErrorName");
+PASSED_ALIKE(int, CUresult);
+
+static void test_cuda(void **state) {
+    (void)state;
+    const symbol_pair pairs[] = {
+#define X(field, required, arguments, hip, cuda) {#field, cuda, cuda_##field},
+#include "engine/gpu/runtime.def"
+#undef X
     };
-    _Static_assert(sizeof defined == sizeof checked, "every field is checked");
-    same_names(defined, checked, sizeof checked / sizeof *checked);
+    same_symbols(pairs, sizeof pairs / sizeof *pairs);
+    const mlar_vendor *vendor = vendor_of(MLAR_DEVICE_CUDA);
+    assert_int_equal(vendor->attribute_compute_units, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+    assert_int_equal(vendor->attribute_wave, CU_DEVICE_ATTRIBUTE_WARP_SIZE);
+    assert_int_equal(vendor->attribute_pools, CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED);
+    const int32_t lost[] = {CUDA_ERROR_DEINITIALIZED,
+                            CUDA_ERROR_ECC_UNCORRECTABLE,
+                            CUDA_ERROR_ILLEGAL_ADDRESS,
+                            CUDA_ERROR_LAUNCH_TIMEOUT,
+                            CUDA_ERROR_CONTEXT_IS_DESTROYED,
+                            CUDA_ERROR_ASSERT,
+                            CUDA_ERROR_HARDWARE_STACK_ERROR,
+                            CUDA_ERROR_ILLEGAL_INSTRUCTION,
+                            CUDA_ERROR_MISALIGNED_ADDRESS,
+                            CUDA_ERROR_INVALID_ADDRESS_SPACE,
+                            CUDA_ERROR_INVALID_PC,
+                            CUDA_ERROR_LAUNCH_FAILED,
+                            0};
+    same_codes(vendor->lost, lost);
+}
+#else
+static void test_cuda(void **state) {
+    (void)state;
+    puts("cuda.h was not found (NVIDIA's CUDA toolkit): nothing of CUDA was checked");
+    skip();
 }
 #endif
 
 int main(void) {
-#ifdef MLAR_HAVE_HIP_HEADER
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hip_symbols)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hip), cmocka_unit_test(test_cuda)};
     return cmocka_run_group_tests(tests, NULL, NULL);
-#else
-    print_message("skipped: no hip/hip_runtime_api.h\n");
-    return 0;
-#endif
 }

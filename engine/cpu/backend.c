@@ -185,7 +185,8 @@ static mlar_status cpu_launch(void *opaque, const mlar_launch *launch, void *str
 
 /* ---- programs ---- */
 
-static mlar_status cpu_release(void *opaque, int32_t index) {
+static mlar_status cpu_release(void *opaque, int32_t index, mlar_diag *diag) {
+    (void)diag;
     mlar_cpu_state *state = opaque;
     mlar_cpu_program *program = &state->programs[index];
     if (program->last >= 0) {
@@ -205,7 +206,7 @@ static mlar_status cpu_capture_begin(void *opaque, int32_t index, mlar_diag *dia
 static mlar_status cpu_capture_end(void *opaque, int32_t index, int keep, mlar_diag *diag) {
     (void)diag;
     ((mlar_cpu_state *)opaque)->recording = -1;
-    return keep ? MLAR_OK : cpu_release(opaque, index);
+    return keep ? MLAR_OK : cpu_release(opaque, index, NULL);
 }
 
 static mlar_status cpu_update_begin(void *opaque, int32_t index) {
@@ -220,8 +221,8 @@ static mlar_status cpu_update_end(void *opaque, int32_t index) {
     return MLAR_OK;
 }
 
-static mlar_status cpu_replay(void *opaque, int32_t index, void *stream) {
-    (void)stream;
+static mlar_status cpu_replay(void *opaque, int32_t index, void *stream, mlar_diag *diag) {
+    (void)stream, (void)diag;
     mlar_cpu_state *state = opaque;
     for (int32_t i = state->programs[index].first; i >= 0; i = state->recorded[i].next) {
         const mlar_recorded *recorded = &state->recorded[i];

@@ -104,7 +104,7 @@ static mlar_status gpu_deinit(void *opaque) {
     mlar_status status = mlar_device_enter(state->device, &scope, NULL);
     int entered = status == MLAR_OK; /* destroying does without, if need be */
     for (int32_t i = 0; i < state->program_count; i++) {
-        mlar_status destroyed = mlar_graph_destroy(runtime, &state->graphs[i]);
+        mlar_status destroyed = mlar_graph_destroy(runtime, &state->graphs[i], NULL);
         if (status == MLAR_OK) status = destroyed;
     }
     int error = runtime->stream_destroy(state->capture_stream);
@@ -133,7 +133,8 @@ static mlar_status launch_call(mlar_gpu_state *state, const mlar_kernel_call *ca
         void **nodes = state->nodes + (int64_t)state->updating * state->node_limit;
         if (graph->updating >= graph->node_count) return MLAR_ERROR_LIMIT;
         mlar_device_count_calls(state->device, 1);
-        return mlar_graph_set_node(&state->device->runtime, graph, nodes[graph->updating++], call, arguments);
+        return mlar_graph_set_node(&state->device->runtime, graph, nodes[graph->updating++], call, arguments,
+                                   diag);
     }
     mlar_device_count_calls(state->device, 1);
     int error = state->device->runtime.launch(
@@ -187,7 +188,7 @@ static mlar_status gpu_capture_end(void *opaque, int32_t index, int keep, mlar_d
         status = mlar_graph_nodes(runtime, graph, state->nodes + (int64_t)index * state->node_limit,
                                   (size_t)state->node_limit, diag);
     status = mlar_device_leave(state->device, &scope, status, diag);
-    if (status != MLAR_OK) (void)mlar_graph_destroy(runtime, graph);
+    if (status != MLAR_OK) (void)mlar_graph_destroy(runtime, graph, NULL);
     return status;
 }
 
@@ -208,22 +209,23 @@ static mlar_status gpu_update_end(void *opaque, int32_t index) {
 
 /* One call when nothing has changed. The stream says which device; for the default stream it must be current.
  */
-static mlar_status gpu_replay(void *opaque, int32_t index, void *stream) {
+static mlar_status gpu_replay(void *opaque, int32_t index, void *stream, mlar_diag *diag) {
     mlar_gpu_state *state = opaque;
     mlar_device_scope scope;
-    mlar_status status = stream == NULL ? mlar_device_enter(state->device, &scope, NULL) : MLAR_OK;
+    mlar_status status = stream == NULL ? mlar_device_enter(state->device, &scope, diag) : MLAR_OK;
     if (status != MLAR_OK) return status;
     mlar_device_count_calls(state->device, 1);
-    status = mlar_graph_launch(&state->device->runtime, &state->graphs[index], stream);
-    return stream == NULL ? mlar_device_leave(state->device, &scope, status, NULL) : status;
+    status = mlar_graph_launch(&state->device->runtime, &state->graphs[index], stream, diag);
+    return stream == NULL ? mlar_device_leave(state->device, &scope, status, diag) : status;
 }
 
-static mlar_status gpu_release(void *opaque, int32_t index) {
+static mlar_status gpu_release(void *opaque, int32_t index, mlar_diag *diag) {
     mlar_gpu_state *state = opaque;
     mlar_device_scope scope;
-    mlar_status entered = mlar_device_enter(state->device, &scope, NULL);
-    mlar_status status = mlar_graph_destroy(&state->device->runtime, &state->graphs[index]);
-    return entered != MLAR_OK ? entered : mlar_device_leave(state->device, &scope, status, NULL);
+    mlar_status entered = mlar_device_enter(state->device, &scope, diag);
+    mlar_status status =
+        mlar_graph_destroy(&state->device->runtime, &state->graphs[index], entered == MLAR_OK ? diag : NULL);
+    return entered != MLAR_OK ? entered : mlar_device_leave(state->device, &scope, status, diag);
 }
 
 static void *gpu_graph(void *opaque, int32_t index) {

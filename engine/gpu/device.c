@@ -214,11 +214,9 @@ mlar_status mlar_device_close(mlar_device *device) {
     if (device->runtime.vendor == NULL) return MLAR_ERROR_STATE; /* closed already */
     if (device->users != 0) return MLAR_ERROR_BUSY;
     mlar_device_scope scope;
-    mlar_status status = mlar_device_enter(device, &scope, NULL);
-    if (status == MLAR_OK) {
-        status = mlar_modules_unload(&device->modules, &device->runtime);
-        status = mlar_device_leave(device, &scope, status, NULL);
-    }
+    mlar_status entered = mlar_device_enter(device, &scope, NULL);
+    mlar_status status = mlar_modules_unload(&device->modules, &device->runtime); /* without, if need be */
+    status = entered == MLAR_OK ? mlar_device_leave(device, &scope, status, NULL) : entered;
     if (device->context != NULL) {
         int error = device->runtime.context_release(device->ordinal);
         if (status == MLAR_OK) status = mlar_runtime_status(&device->runtime, error, "close", NULL);

@@ -35,12 +35,12 @@ mlar_status mlar_graph_end(mlar_runtime *runtime, void *stream, int keep, mlar_g
                                              "hipStreamEndCapture", diag);
     if (status == MLAR_OK && keep) status = instantiate(runtime, stream, graph, diag);
     if (status == MLAR_OK && keep) return MLAR_OK;
-    (void)mlar_graph_destroy(runtime, graph);
+    (void)mlar_graph_destroy(runtime, graph, NULL);
     return status;
 }
 
-mlar_status mlar_graph_launch(mlar_runtime *runtime, const mlar_graph *graph, void *stream) {
-    return mlar_runtime_status(runtime, runtime->graph_launch(graph->exec, stream), "hipGraphLaunch", NULL);
+mlar_status mlar_graph_launch(mlar_runtime *runtime, const mlar_graph *graph, void *stream, mlar_diag *diag) {
+    return mlar_runtime_status(runtime, runtime->graph_launch(graph->exec, stream), "hipGraphLaunch", diag);
 }
 
 mlar_status mlar_graph_nodes(mlar_runtime *runtime, const mlar_graph *graph, void **nodes, size_t count,
@@ -50,7 +50,7 @@ mlar_status mlar_graph_nodes(mlar_runtime *runtime, const mlar_graph *graph, voi
 }
 
 mlar_status mlar_graph_set_node(mlar_runtime *runtime, const mlar_graph *graph, void *node,
-                                const mlar_kernel_call *call, void **arguments) {
+                                const mlar_kernel_call *call, void **arguments, mlar_diag *diag) {
     mlar_hip_node_params hip = {.block = {call->block, 1, 1},
                                 .function = call->function,
                                 .grid = {call->grid, 1, 1},
@@ -64,14 +64,14 @@ mlar_status mlar_graph_set_node(mlar_runtime *runtime, const mlar_graph *graph, 
     const void *params =
         runtime->vendor->device == MLAR_DEVICE_HIP ? (const void *)&hip : (const void *)&cuda;
     return mlar_runtime_status(runtime, runtime->graph_node_params(graph->exec, node, params),
-                               "hipGraphExecKernelNodeSetParams", NULL);
+                               "hipGraphExecKernelNodeSetParams", diag);
 }
 
-mlar_status mlar_graph_destroy(mlar_runtime *runtime, mlar_graph *graph) {
+mlar_status mlar_graph_destroy(mlar_runtime *runtime, mlar_graph *graph, mlar_diag *diag) {
     int error = MLAR_GPU_SUCCESS, graph_error = MLAR_GPU_SUCCESS;
     if (graph->exec != NULL) error = runtime->graph_exec_destroy(graph->exec);
     if (graph->graph != NULL) graph_error = runtime->graph_destroy(graph->graph);
     *graph = (mlar_graph){.updating = -1};
     return mlar_runtime_status(runtime, error != MLAR_GPU_SUCCESS ? error : graph_error, "hipGraphDestroy",
-                               NULL);
+                               diag);
 }

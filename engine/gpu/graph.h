@@ -19,13 +19,13 @@ typedef struct mlar_graph {
 mlar_status mlar_graph_begin(mlar_runtime *runtime, void *stream, mlar_diag *diag);
 /* keep = 0 discards what was captured. Instantiates and, where the runtime can, uploads. */
 mlar_status mlar_graph_end(mlar_runtime *runtime, void *stream, int keep, mlar_graph *graph, mlar_diag *diag);
-mlar_status mlar_graph_launch(mlar_runtime *runtime, const mlar_graph *graph, void *stream);
+mlar_status mlar_graph_launch(mlar_runtime *runtime, const mlar_graph *graph, void *stream, mlar_diag *diag);
 /* Gives node `index` another argument. Never while a launch of the graph is in flight (clr #138). `nodes` is
  * scratch for the graph's node handles, in launch order, filled by mlar_graph_nodes. */
 mlar_status mlar_graph_set_node(mlar_runtime *runtime, const mlar_graph *graph, void *node,
-                                const mlar_kernel_call *call, void **arguments);
+                                const mlar_kernel_call *call, void **arguments, mlar_diag *diag);
 mlar_status mlar_graph_nodes(mlar_runtime *runtime, const mlar_graph *graph, void **nodes, size_t count,
                              mlar_diag *diag);
-mlar_status mlar_graph_destroy(mlar_runtime *runtime, mlar_graph *graph);
+mlar_status mlar_graph_destroy(mlar_runtime *runtime, mlar_graph *graph, mlar_diag *diag);
 
 #endif

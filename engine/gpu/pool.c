@@ -24,6 +24,7 @@ static mlar_status fill_pool(mlar_device *device, void *pool, uint64_t bytes, vo
     error = runtime->stream_synchronize(NULL);
     if (error == MLAR_GPU_SUCCESS) return MLAR_OK;
     (void)runtime->pool_free(*base, NULL);
+    (void)runtime->stream_synchronize(NULL); /* a pool is not destroyed before what it gave is back */
     return mlar_runtime_status(runtime, error, "hipStreamSynchronize", diag);
 }
 
@@ -64,12 +65,11 @@ static mlar_status empty_pool(mlar_arena_body *body, void *base, mlar_diag *diag
         if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipFreeAsync", diag);
         body->pool_emptied = 1;
     }
-    /* The block is back where it came from. A capture puts off the rest; what else these two report is about
-     * something earlier, for a pool that exists and is empty can be destroyed. */
-    int error = runtime->stream_synchronize(NULL);
-    mlar_status status = mlar_runtime_status(runtime, error, "hipStreamSynchronize", diag);
-    if (status == MLAR_ERROR_CAPTURING) return status;
-    status = mlar_runtime_status(runtime, runtime->pool_destroy(body->pool), "hipMemPoolDestroy", diag);
+    int error = runtime->stream_synchronize(NULL); /* it is not destroyed before what it gave is back */
+    if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, "hipStreamSynchronize", diag);
+    /* A capture puts this off. What else it reports is about something earlier: the pool exists and is empty. */
+    mlar_status status =
+        mlar_runtime_status(runtime, runtime->pool_destroy(body->pool), "hipMemPoolDestroy", diag);
     return status == MLAR_ERROR_CAPTURING ? status : MLAR_OK;
 }
 

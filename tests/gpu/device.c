@@ -8,48 +8,44 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef int (*call)();
-
 enum { CUDA, HIP };
 
-/* X(field, CUDA name, HIP name) */
+/* Handles and device addresses are pointers here: both families pass them as such.
+ * X(field, CUDA name, HIP name, parameters) */
 #define NAMES(X)                                                                                             \
-    X(init, "cuInit", "hipInit")                                                                             \
-    X(alloc, "cuMemAlloc_v2", "hipMalloc")                                                                   \
-    X(release, "cuMemFree_v2", "hipFree")                                                                    \
-    X(fill, "cuMemsetD8_v2", "hipMemset")                                                                    \
-    X(write, "cuMemcpyHtoD_v2", "hipMemcpyHtoD")                                                             \
-    X(read, "cuMemcpyDtoH_v2", "hipMemcpyDtoH")                                                              \
-    X(load, "cuModuleLoadData", "hipModuleLoadData")                                                         \
-    X(function, "cuModuleGetFunction", "hipModuleGetFunction")                                               \
-    X(launch, "cuLaunchKernel", "hipModuleLaunchKernel")                                                     \
-    X(wait, "cuCtxSynchronize", "hipDeviceSynchronize")
-/* CUDA alone: X(field, name) */
+    X(init, "cuInit", "hipInit", (unsigned flags))                                                           \
+    X(alloc, "cuMemAlloc_v2", "hipMalloc", (void **memory, size_t bytes))                                    \
+    X(release, "cuMemFree_v2", "hipFree", (void *memory))                                                    \
+    X(fill, "cuMemsetD8_v2", "hipMemset", (void *memory, int byte, size_t bytes))                            \
+    X(write, "cuMemcpyHtoD_v2", "hipMemcpyHtoD", (void *memory, const void *from, size_t bytes))             \
+    X(read, "cuMemcpyDtoH_v2", "hipMemcpyDtoH", (void *to, const void *memory, size_t bytes))                \
+    X(load, "cuModuleLoadData", "hipModuleLoadData", (void **module, const void *image))                     \
+    X(function, "cuModuleGetFunction", "hipModuleGetFunction",                                               \
+      (void **function, void *module, const char *name))                                                     \
+    X(launch, "cuLaunchKernel", "hipModuleLaunchKernel",                                                     \
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,                  \
+       unsigned block_y, unsigned block_z, unsigned lds_bytes, void *stream, void **parameters,              \
+       void **extra))                                                                                        \
+    X(wait, "cuCtxSynchronize", "hipDeviceSynchronize", (void))
+/* CUDA alone: X(field, name, parameters) */
 #define CUDA_NAMES(X)                                                                                        \
-    X(get_device, "cuDeviceGet")                                                                             \
-    X(get_name, "cuDeviceGetName")                                                                           \
-    X(retain, "cuDevicePrimaryCtxRetain")                                                                    \
-    X(set_current, "cuCtxSetCurrent")                                                                        \
-    X(set_attribute, "cuFuncSetAttribute")                                                                   \
-    X(stream_new, "cuStreamCreate")                                                                          \
-    X(capture_begin, "cuStreamBeginCapture_v2")                                                              \
-    X(capture_end, "cuStreamEndCapture")                                                                     \
-    X(instantiate, "cuGraphInstantiateWithFlags")                                                            \
-    X(graph_launch, "cuGraphLaunch")                                                                         \
-    X(graph_free, "cuGraphDestroy")                                                                          \
-    X(exec_free, "cuGraphExecDestroy")                                                                       \
-    X(event_new, "cuEventCreate")                                                                            \
-    X(event_record, "cuEventRecord")                                                                         \
-    X(event_wait, "cuEventSynchronize")                                                                      \
-    X(elapsed, "cuEventElapsedTime")
+    X(get_device, "cuDeviceGet", (int *handle, int ordinal))                                                 \
+    X(get_name, "cuDeviceGetName", (char *name, int bytes, int handle))                                      \
+    X(retain, "cuDevicePrimaryCtxRetain", (void **context, int handle))                                      \
+    X(set_current, "cuCtxSetCurrent", (void *context))                                                       \
+    X(set_attribute, "cuFuncSetAttribute", (void *function, int attribute, int value))                       \
+    X(stream_new, "cuStreamCreate", (void **stream, unsigned flags))
 
 static struct {
     int family;
     void *library;
     void *stream; /* where launches go; null: the default one */
     char name[256];
-#define FIELD(field, ...) call field;
-    NAMES(FIELD) CUDA_NAMES(FIELD)
+#define FIELD(field, cuda, hip, parameters) int(*field) parameters;
+    NAMES(FIELD)
+#undef FIELD
+#define FIELD(field, cuda, parameters) int(*field) parameters;
+    CUDA_NAMES(FIELD)
 #undef FIELD
 } device;
 
@@ -69,15 +65,14 @@ static void check(int error, const char *what) {
 }
 #define CALL(field, ...) check(device.field(__VA_ARGS__), #field)
 
-static call symbol(const char *name) {
-    call result;
+/* ISO C has no cast from an object to a function pointer: the address is copied. */
+static void find(void *pointer, const char *name) {
     void *found = dlsym(device.library, name);
     if (found == NULL) {
         fprintf(stderr, "device: the library has no %s\n", name);
         exit(3);
     }
-    memcpy(&result, &found, sizeof result); /* ISO C has no cast from an object to a function pointer */
-    return result;
+    memcpy(pointer, &found, sizeof found);
 }
 
 int device_open(const char *library) {
@@ -92,13 +87,13 @@ int device_open(const char *library) {
             device.library = dlopen(usual[i], RTLD_NOW);
     if (device.library == NULL) return 0;
     device.family = dlsym(device.library, "cuInit") ? CUDA : HIP;
-#define FIELD(field, cuda, hip) device.field = symbol(device.family == CUDA ? cuda : hip);
+#define FIELD(field, cuda, hip, parameters) find(&device.field, device.family == CUDA ? cuda : hip);
     NAMES(FIELD)
 #undef FIELD
     if (device.init(0)) return 0;
     strcpy(device.name, "a HIP device");
     if (device.family == HIP) return 1;
-#define FIELD(field, cuda) device.field = symbol(cuda);
+#define FIELD(field, cuda, parameters) find(&device.field, cuda);
     CUDA_NAMES(FIELD)
 #undef FIELD
     if (device.get_device(&handle, 0)) return 0;
@@ -122,10 +117,7 @@ void device_free(void *memory) {
     CALL(release, memory);
 }
 void device_fill(void *memory, int byte, size_t bytes) {
-    if (bytes && device.family == CUDA)
-        CALL(fill, memory, (unsigned char)byte, bytes);
-    else if (bytes)
-        CALL(fill, memory, byte, bytes);
+    if (bytes) CALL(fill, memory, byte, bytes);
     device_wait();
 }
 void device_write(void *memory, const void *from, size_t bytes) {
@@ -190,28 +182,4 @@ void device_launch(const device_function *function, uint32_t blocks, uint32_t th
 }
 void device_wait(void) {
     check(device.wait(), "wait");
-}
-
-double device_time_graph(void (*issue)(void *context, int i), void *context, int count, int replays) {
-    void *graph, *exec, *begin, *end;
-    double least = 1e30;
-    if (device.family != CUDA) return -1;
-    CALL(capture_begin, device.stream, 1);
-    for (int i = 0; i < count; i++) issue(context, i);
-    CALL(capture_end, device.stream, &graph);
-    CALL(instantiate, &exec, graph, 0ull);
-    CALL(event_new, &begin, 0u);
-    CALL(event_new, &end, 0u);
-    for (int i = 0; i < replays; i++) {
-        float milliseconds;
-        CALL(event_record, begin, device.stream);
-        CALL(graph_launch, exec, device.stream);
-        CALL(event_record, end, device.stream);
-        CALL(event_wait, end);
-        CALL(elapsed, &milliseconds, begin, end);
-        if (1e3 * milliseconds < least) least = 1e3 * milliseconds;
-    }
-    CALL(exec_free, exec);
-    CALL(graph_free, graph);
-    return least;
 }

@@ -28,8 +28,4 @@ void device_launch(const device_function *function, uint32_t blocks, uint32_t th
                    uint32_t dynamic_lds_bytes, const void *args);
 void device_wait(void);
 
-/* Microseconds that `count` calls of issue(context, i) take on the device, captured and replayed as one graph
- * `replays` times; the least of those. CUDA only; a negative number elsewhere. */
-double device_time_graph(void (*issue)(void *context, int i), void *context, int count, int replays);
-
 #endif

@@ -2,15 +2,21 @@
  *
  * test_kernels_gpu.c: the GPU kernels alone, without the engine, held against the float64 reference.
  *
- *     test_kernels_gpu IMAGES ARCH [--library L] [--seeds FIRST COUNT] [--heads N] [--rows N] [--width N]
- * [--small]
+ *     test_kernels_gpu IMAGES ARCH [OPTION...]
+ *
+ *     --library L           the runtime: a path; else the CUDA driver or HIP, whichever is there
+ *     --seeds FIRST COUNT   cases to draw [1 40]
+ *     --heads N --rows N --width N --small   bounds of what is drawn
+ *     --far                 also a cache beyond 4 GB
+ *     --tuned               the engine that the launch table prefers; without it, the portable one
+ *     --verbose             names each case
  *
  * IMAGES is a folder of images named as kernels/gpu/CMakeLists.txt names them. For every seed a case of
  * tests/support is drawn, laid out in device memory, and run under each policy and strategy of the table
  * below, with the launches that kernels/gpu/launch.c gives. Checked: accuracy, the gather buffer bit for bit,
  * the schedule against the CPU's, bytes that must stay as they were, the count of invalid indices, the same
- * bits on a second run over differently poisoned memory, and the same bits from both strategies. Prints one
- * line for each kind of check and exits 1 if any failed. */
+ * bits on a second run over differently poisoned memory, and the same bits from both strategies where one
+ * engine serves both. Prints one line for each kind of check and exits 1 if any failed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +25,7 @@
 #include "kernels/gpu/launch.h"
 #include "kernels/schedule.h"
 #include "tests/gpu/device.h"
+#include "tests/gpu/kernel_cases.h"
 #include "tests/support/cases.h"
 #include "tests/support/check.h"
 #include "tests/support/reference.h"
@@ -70,7 +77,9 @@ static struct {
     long passed[CHECKS], failed[CHECKS];
     double worst_l2, difference2, sum2;
     const char *images, *arch;
-    const mlar_layer_params *layer; /* of the case at hand */
+    const mlar_layer_params
+        *layer; /* of the case at hand, or null: the table then gives the portable engine */
+    int tuned;
     int verbose;
 } run;
 
@@ -93,13 +102,13 @@ typedef struct on_device {
     void *gathered[MLAR_MAX_SCOPES];
     size_t gathered_bytes[MLAR_MAX_SCOPES];
     void *partial_out, *partial_ml, *schedule, *cuts, *rows, *counter, *layer_block, *step_block, *live;
-    size_t partial_out_bytes, partial_ml_bytes, cuts_bytes;
+    size_t partial_out_bytes, partial_ml_bytes, schedule_bytes, cuts_bytes, rows_bytes;
 } on_device;
 
 static void place_case(const step_case *made, on_device *at) {
     memset(at, 0, sizeof *at);
     at->layer = made->layer;
-    run.layer = &at->layer;
+    run.layer = run.tuned ? &at->layer : NULL;
     for (int32_t i = 0; i < made->buffer_count; i++) {
         const case_buffer *buffer = &made->buffers[i];
         uint8_t *memory = device_new(buffer->bytes), *begin = memory + buffer->begin_bytes;
@@ -183,9 +192,11 @@ static void new_scratch(const step_case *made, on_device *at, mlar_stage_args *a
     at->cuts_bytes = (size_t)row_tiles * (size_t)(args->shape.workers + 1) * sizeof(mlar_schedule_cut);
     args->partial_out = at->partial_out = device_new(at->partial_out_bytes);
     args->partial_ml = at->partial_ml = device_new(at->partial_ml_bytes);
-    args->schedule = at->schedule = device_new((size_t)row_tiles * sizeof(mlar_schedule_head));
+    at->schedule_bytes = (size_t)row_tiles * sizeof(mlar_schedule_head);
+    at->rows_bytes = (size_t)args->shape.max_rows * sizeof(mlar_schedule_row);
+    args->schedule = at->schedule = device_new(at->schedule_bytes);
     args->cuts = at->cuts = device_new(at->cuts_bytes);
-    args->schedule_rows = at->rows = device_new((size_t)args->shape.max_rows * sizeof(mlar_schedule_row));
+    args->schedule_rows = at->rows = device_new(at->rows_bytes);
     args->invalid_indices = at->counter;
     for (int32_t s = 0; s < made->layer.scope_count; s++) {
         at->gathered_bytes[s] =
@@ -203,6 +214,9 @@ static void free_scratch(const step_case *made, on_device *at) {
 static void poison(const step_case *made, on_device *at, int byte) {
     device_fill(at->partial_out, byte, at->partial_out_bytes);
     device_fill(at->partial_ml, byte, at->partial_ml_bytes);
+    device_fill(at->schedule, byte, at->schedule_bytes);
+    device_fill(at->cuts, byte, at->cuts_bytes);
+    device_fill(at->rows, byte, at->rows_bytes);
     for (int32_t s = 0; s < made->layer.scope_count; s++)
         device_fill(at->gathered[s], byte, at->gathered_bytes[s]);
     for (int32_t i = 0; i < made->buffer_count; i++)
@@ -351,7 +365,7 @@ static void check_variant(step_case *made, on_device *at, const reference *expec
         count(CHECK_GATHERED, ok, made, v, message);
     }
     results[number] = outputs_of(made, &bytes);
-    if (v->same_as >= 0)
+    if (v->same_as >= 0 && !run.tuned)
         count(CHECK_SAME, memcmp(results[number], results[v->same_as], bytes) == 0, made, v, "bits differ");
     run_step(made, at, v, 0x00, kept);
     again = outputs_of(made, &bytes);
@@ -361,50 +375,16 @@ static void check_variant(step_case *made, on_device *at, const reference *expec
     free(kept[1]);
 }
 
-static void run_case(const case_spec *spec) {
-    step_case *made = case_new(spec);
+/* Under every variant; frees the case. */
+static void run_case(step_case *made) {
     reference *expected = reference_new(&made->layer, &made->shape, made->spec.rows);
     uint8_t *results[VARIANTS] = {NULL};
     on_device at;
     char line[512];
-    if (run.verbose) printf("%s\n", case_describe(spec, line, sizeof line)), fflush(stdout);
+    if (run.verbose) printf("%s\n", case_describe(&made->spec, line, sizeof line)), fflush(stdout);
     place_case(made, &at);
     for (int i = 0; i < VARIANTS; i++) check_variant(made, &at, expected, i, results);
     for (int i = 0; i < VARIANTS; i++) free(results[i]);
-    remove_case(made, &at);
-    reference_free(expected);
-    case_free(made);
-}
-
-/* All 256 bytes under all 256 scales: 1024 tokens of 64 bytes, each token under one scale. */
-static void run_all_bytes(int32_t fp8, int32_t base_offset_bytes) {
-    case_spec spec = {
-        .seed = 1, .rows = 1, .capacity_rows = 1, .heads = 1, .nope = 64, .rope = 8, .scope_count = 1};
-    case_scope_spec *scope = &spec.scope[0];
-    step_case *made;
-    reference *expected;
-    uint8_t *results[VARIANTS] = {NULL};
-    on_device at;
-    scope->fp8 = fp8;
-    scope->block_size = 64;
-    scope->num_blocks = 16;
-    scope->width = 1024;
-    scope->rows_per_len = 1;
-    scope->base_offset_bytes = base_offset_bytes;
-    made = case_new(&spec);
-    for (int32_t slot = 0; slot < 1024; slot++) {
-        const mlar_slot_place place = mlar_slot_place_of(&made->layer.scope[0], (uint32_t)slot);
-        uint8_t *cache = (uint8_t *)(uintptr_t)made->layer.scope[0].cache;
-        for (int32_t d = 0; d < 64; d++) cache[place.record + (uint64_t)d] = (uint8_t)(slot % 4 * 64 + d);
-        cache[place.scales] = (uint8_t)(slot / 4);
-        ((int32_t *)(uintptr_t)made->layer.scope[0].indices)[slot] = slot;
-    }
-    expected = reference_new(&made->layer, &made->shape, 1);
-    place_case(made, &at);
-    check_variant(made, &at, expected, 0, results);
-    check_variant(made, &at, expected, 1, results);
-    free(results[0]);
-    free(results[1]);
     remove_case(made, &at);
     reference_free(expected);
     case_free(made);
@@ -414,6 +394,7 @@ int main(int argc, char **argv) {
     const char *library = NULL;
     case_bounds bounds = {.heads = 128, .width = 300, .rows = 5};
     long first = 1, seeds = 40, failed = 0;
+    int far = 0;
     for (int i = 3; i < argc; i++) {
         if (!strcmp(argv[i], "--library") && i + 1 < argc) library = argv[++i];
         if (!strcmp(argv[i], "--seeds") && i + 2 < argc)
@@ -422,6 +403,8 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[i], "--rows") && i + 1 < argc) bounds.rows = atoi(argv[++i]);
         if (!strcmp(argv[i], "--width") && i + 1 < argc) bounds.width = atoi(argv[++i]);
         if (!strcmp(argv[i], "--small")) bounds.dims = 1;
+        if (!strcmp(argv[i], "--tuned")) run.tuned = 1;
+        if (!strcmp(argv[i], "--far")) far = 1;
         if (!strcmp(argv[i], "--verbose")) run.verbose = 1;
     }
     if (argc < 3) return 2;
@@ -431,11 +414,14 @@ int main(int argc, char **argv) {
         printf("skipped: no device\n");
         return 77;
     }
-    if (first == 1)
-        for (int32_t i = 0; i < 4; i++) run_all_bytes(i % 2, i / 2 * 2);
+    if (first == 1) {
+        for (int32_t i = 0; i < 4; i++) run_case(kernel_case_all_bytes(i % 2, i / 2 * 2));
+        for (int32_t i = 0; i < KERNEL_CASE_LIMITS; i++) run_case(kernel_case_limit(i));
+    }
+    if (far) run_case(kernel_case_far());
     for (long seed = first; seed < first + seeds; seed++) {
         const case_spec spec = case_draw((uint64_t)seed, CASE_ALL, &bounds);
-        run_case(&spec);
+        run_case(case_new(&spec));
     }
     printf("%s, %s, seeds %ld to %ld\n", device_name(), run.arch, first, first + seeds - 1);
     for (int i = 0; i < CHECKS; i++) {

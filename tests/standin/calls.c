@@ -16,11 +16,13 @@ static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static standin_entry *entries;
 static uint64_t call_count;
 static const char *last_call = "";
-static _Thread_local int current_device;
+/* initial-exec: MemorySanitizer's shadow of a library's own thread-local storage is not reliable when the library is
+ * opened late (its __tls_get_addr writes to wherever the block seemed to be). */
+static _Thread_local int current_device __attribute__((tls_model("initial-exec")));
 
 static struct {
     uint64_t at; /* the call that fails, by count; 0: none */
-    int error, lasting, refused, happened;
+    int error, lasting, happened;
 } order;
 
 /* ---- entry ---- */
@@ -45,7 +47,7 @@ int standin_end(int error) {
 }
 
 int standin_release_goes_on(void) {
-    return !order.refused && !order.lasting;
+    return !order.lasting;
 }
 
 int standin_current(void) {
@@ -233,7 +235,11 @@ HIP(hipModuleGetFunction, (void **function, void *module, const char *name),
 
 static void reset(const standin_settings *settings) {
     pthread_mutex_lock(&lock);
-    memset(&standin_now, 0, sizeof standin_now);
+    for (int i = 0; i < MAX_OPS; i++) /* the large tables by what marks an entry as free: a reset is cheap */
+        if (standin_now.ops[i].kind != OP_NONE) standin_now.ops[i].kind = OP_NONE;
+    for (int i = 0; i < MAX_NODES; i++)
+        if (standin_now.nodes[i].graph != NULL) standin_now.nodes[i].graph = NULL;
+    memset(&standin_now, 0, offsetof(standin_state, nodes));
     memset(&order, 0, sizeof order);
     standin_now.settings = *settings;
     for (int d = 0; d < STANDIN_DEVICES; d++)
@@ -269,14 +275,13 @@ static const char *violation(void) {
     return standin_now.violation[0] != 0 ? standin_now.violation : NULL;
 }
 
-static void fail(uint64_t nth, int error, int lasting, int refused) {
+static void fail_call(uint64_t nth, int error, int lasting) {
     pthread_mutex_lock(&lock);
     memset(&order, 0, sizeof order);
     if (nth != 0) {
         order.at = call_count + nth;
         order.error = error;
         order.lasting = lasting;
-        order.refused = refused;
     }
     pthread_mutex_unlock(&lock);
 }
@@ -302,16 +307,23 @@ static uint64_t queued(void) {
     return standin_now.queued;
 }
 
+static void make_current(int device) {
+    current_device = device;
+}
+
 const standin_control *standin(void) {
     static const standin_control control = {.reset = reset,
                                             .alive = alive,
                                             .violation = violation,
-                                            .fail_call = fail,
+                                            .fail_call = fail_call,
                                             .failed = failed,
                                             .calls = calls,
                                             .last_call = name_of_last,
                                             .queued = queued,
                                             .current_device = standin_current,
+                                            .make_current = make_current,
+                                            .new_stream = standin_new_stream,
+                                            .end_stream = standin_end_stream,
                                             .pin = standin_pin};
     return &control;
 }

@@ -46,15 +46,19 @@ typedef struct standin_control {
     uint64_t (*alive)(char *text, size_t bytes);
     /* The first violation since reset, or NULL. */
     const char *(*violation)(void);
-    /* The nth call from now (1: the next) fails with `error`; lasting: and all after it, as of a lost device. A
-     * call that destroys something does so all the same, unless `refused`. nth = 0: no more failures. */
-    void (*fail_call)(uint64_t nth, int error, int lasting, int refused);
+    /* The nth call from now (1: the next) fails with `error`; lasting: and all after it, as of a lost device. A call
+     * that gives something back does so all the same, unless the device is lost. nth = 0: no more failures. */
+    void (*fail_call)(uint64_t nth, int error, int lasting);
     int (*failed)(void); /* the failure has happened */
     /* Calls of the function of that name since reset, or of all of them (NULL). */
     uint64_t (*calls)(const char *name);
     const char *(*last_call)(void); /* the name of the call that failed by order, or else of the last one */
     uint64_t (*queued)(void);       /* pieces of work that wait */
-    int (*current_device)(void);    /* this thread's, without a call */
+    /* The host's own doings, which count as no call and cannot be made to fail. */
+    int (*current_device)(void); /* this thread's */
+    void (*make_current)(int device);
+    void *(*new_stream)(int non_blocking);
+    void (*end_stream)(void *stream);
     /* Pinned host memory, as hipHostMalloc would give it. */
     void (*pin)(void *memory, size_t bytes);
 } standin_control;

@@ -126,10 +126,10 @@ typedef struct standin_state {
     standin_module modules[MAX_MODULES];
     standin_function functions[MAX_FUNCTIONS];
     standin_graph graphs[MAX_GRAPHS];
-    standin_node nodes[MAX_NODES];
-    standin_op ops[MAX_OPS];
     uint64_t serial, queued;
     char violation[200];
+    standin_node nodes[MAX_NODES]; /* from here on: large */
+    standin_op ops[MAX_OPS];
 } standin_state;
 
 extern standin_state standin_now;
@@ -152,6 +152,8 @@ void standin_allocation_end(standin_allocation *allocation);
 
 /* streams.c */
 standin_stream *standin_stream_of(void *handle); /* NULL: no such stream */
+void *standin_new_stream(int non_blocking);
+void standin_end_stream(void *handle);
 standin_op *standin_queue(standin_stream *stream, enum op_kind kind);
 void standin_queued(standin_stream *stream); /* after the op is filled */
 void standin_drain(standin_stream *stream);

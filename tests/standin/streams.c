@@ -116,6 +116,7 @@ static void drain(standin_stream *stream, uint64_t limit) {
 }
 
 void standin_drain(standin_stream *stream) {
+    if (standin_now.queued == 0) return;
     standin_memory_show(stream->device);
     drain(stream, UINT64_MAX);
     for (int i = 0; is_default(stream) && i < MAX_STREAMS; i++) {
@@ -169,6 +170,15 @@ static int stream_synchronize(void *handle) {
     }
     standin_drain(stream);
     return 0;
+}
+
+void *standin_new_stream(int non_blocking) {
+    void *handle = NULL;
+    return stream_create(&handle, non_blocking ? MLAR_GPU_STREAM_NON_BLOCKING : 0) == 0 ? handle : NULL;
+}
+
+void standin_end_stream(void *handle) {
+    (void)stream_destroy(handle);
 }
 
 HIP(hipStreamCreateWithFlags, (void **stream, unsigned flags), stream_create(stream, flags))

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kernel_cases.c: see kernel_cases.h. */
+#include "tests/gpu/kernel_cases.h"
+
+#include "kernels/schedule.h"
+
+step_case *kernel_case_all_bytes(int32_t fp8, int32_t base_offset_bytes) {
+    case_spec spec = {
+        .seed = 1, .rows = 1, .capacity_rows = 1, .heads = 1, .nope = 64, .rope = 8, .scope_count = 1};
+    step_case *made;
+    const mlar_scope_params *scope;
+    uint8_t *cache;
+    int32_t *indices;
+    spec.scope[0] = (case_scope_spec){.fp8 = fp8,
+                                      .block_size = 64,
+                                      .num_blocks = 16,
+                                      .width = 1024,
+                                      .rows_per_len = 1,
+                                      .base_offset_bytes = base_offset_bytes};
+    made = case_new(&spec);
+    scope = &made->layer.scope[0];
+    cache = (uint8_t *)(uintptr_t)scope->cache; /* the case's own memory */
+    indices = (int32_t *)(uintptr_t)scope->indices;
+    for (int32_t slot = 0; slot < 1024; slot++) {
+        const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
+        for (int32_t d = 0; d < 64; d++) cache[place.record + (uint64_t)d] = (uint8_t)(slot % 4 * 64 + d);
+        cache[place.scales] = (uint8_t)(slot / 4);
+        indices[slot] = slot;
+    }
+    return made;
+}
+
+step_case *kernel_case_limit(int32_t number) {
+    static const case_spec limits[KERNEL_CASE_LIMITS] = {
+        /* the widest key, odd ends of it, and more heads than a group */
+        {.rows = 1, .heads = 128, .nope = 512, .rope = 128, .scope = {{.width = 70}, {.width = 130}}},
+        {.rows = 2, .heads = 33, .nope = 512, .rope = 126, .scope = {{.width = 65}, {.width = 1}}},
+        {.rows = 1, .heads = 17, .nope = 320, .rope = 2, .scope = {{.width = 64}, {.width = 63}}},
+        /* a row of many parts, and more rows than prepare takes at once */
+        {.rows = 1, .heads = 3, .nope = 64, .rope = 8, .scope = {{.width = 128}, {.width = 8192}}},
+        {.rows = 600, .heads = 1, .nope = 64, .rope = 8, .scope = {{.width = 3}, {.width = 200}}},
+    };
+    case_spec spec = limits[number];
+    spec.seed = 1000 + (uint64_t)number;
+    spec.features = CASE_WILD | CASE_SPECIALS;
+    spec.capacity_rows = spec.rows + 3;
+    spec.scope_count = 2;
+    spec.has_lse = spec.tail_zero = true;
+    spec.sink = CASE_SINK_ORDINARY;
+    for (int32_t s = 0; s < 2; s++) {
+        spec.scope[s].block_size = s ? 64 : 53;
+        spec.scope[s].num_blocks = 8;
+        spec.scope[s].rows_per_len = 1;
+        spec.scope[s].has_lens = true;
+        spec.scope[s].fp8 = s;
+    }
+    return case_new(&spec);
+}
+
+step_case *kernel_case_far(void) {
+    case_spec spec = case_draw(5, 0, NULL);
+    spec.rows = spec.capacity_rows = 1;
+    spec.nope = 448;
+    spec.rope = 64;
+    spec.scope_count = 1;
+    spec.scope[0] =
+        (case_scope_spec){.block_size = 64, .num_blocks = 140000, .width = 200, .rows_per_len = 1};
+    return case_new(&spec);
+}

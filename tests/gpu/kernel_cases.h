@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kernel_cases.h: cases for the GPU kernels that drawing seldom gives: every byte under every scale, the ends of what
+ * SPEC allows, a cache beyond 4 GB. They are cases of tests/support like any other. */
+#ifndef TESTS_GPU_KERNEL_CASES_H
+#define TESTS_GPU_KERNEL_CASES_H
+
+#include "tests/support/cases.h"
+
+/* One row that reads 1024 tokens of 64 bytes, each under one scale: all 256 bytes under all 256 e8m0 scales. */
+step_case *kernel_case_all_bytes(int32_t fp8, int32_t base_offset_bytes);
+
+enum { KERNEL_CASE_LIMITS = 5 };
+step_case *kernel_case_limit(int32_t number);
+
+/* Slots that need 64-bit addresses. Takes 5 GB of the host's memory. */
+step_case *kernel_case_far(void);
+
+#endif
