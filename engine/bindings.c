@@ -133,6 +133,7 @@ static mlar_status resolve_list(const mlar_kind_dims *kind, int s, const mlar_in
             diag, MLAR_ERROR_UNSUPPORTED, FIELD(form), list->form, MLAR_LIST_RAGGED,
             "list[%d].form: %d given; dense (0) and ragged (1) exist, local + block_table is reserved", s,
             (int)list->form);
+    if (list->reserved != 0) return wrong(diag, FIELD(reserved), list->reserved, 0, "must be");
     int ragged = list->form == MLAR_LIST_RAGGED;
     mlar_status status = MLAR_OK;
     if (kind->width[s] > 0) {
@@ -166,6 +167,7 @@ static mlar_status resolve_cache(const mlar_kind_dims *kind, int s, const mlar_c
                                  mlar_scope_params *scope, mlar_diag *diag) {
     char field[48];
 #define FIELD(member) (snprintf(field, sizeof field, "cache[%d]." #member, s), field)
+    if (cache->reserved != 0) return wrong(diag, FIELD(reserved), cache->reserved, 0, "must be");
     if (cache->block_size < 1 || cache->block_size > 65536)
         return wrong(diag, FIELD(block_size), cache->block_size, 65536, "must be 1 ..");
     if (cache->num_blocks < 0 || cache->num_blocks > INT32_MAX / cache->block_size)

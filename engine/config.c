@@ -139,6 +139,21 @@ static mlar_status check_scope(const mlar_config *config, int k, int s, mlar_dia
     return MLAR_OK;
 }
 
+/* A host that sets them means something that this version cannot do. */
+static mlar_status check_reserved(const mlar_config *config, mlar_diag *diag) {
+    int64_t given = config->reserved | config->device.reserved;
+    uint64_t wide = config->device.reserved64[0] | config->device.reserved64[1];
+    for (int k = 0; k < config->kind_count; k++) {
+        given |= config->kinds[k].reserved;
+        for (int s = 0; s < MLAR_SCOPES; s++)
+            for (int i = 0; i < COUNT_OF(config->kinds[k].scope[s].reserved); i++)
+                given |= config->kinds[k].scope[s].reserved[i];
+    }
+    if (given == 0 && wide == 0) return MLAR_OK;
+    return mlar_fail(diag, MLAR_ERROR_CONFIG, "reserved", given != 0 ? given : 1, 0,
+                     "reserved: every field of that name must be 0");
+}
+
 static mlar_status check_kind(const mlar_config *config, int k, mlar_diag *diag) {
     const mlar_kind_config *kind = &config->kinds[k];
     char field[48];
@@ -186,5 +201,5 @@ mlar_status mlar_config_validate(const mlar_config *given, mlar_diag *diag) {
         return mlar_fail(diag, MLAR_ERROR_CONFIG, "cpu_isa", 0, 0, "cpu_isa: not terminated");
     for (int k = 0; k < config->kind_count; k++)
         if ((status = check_kind(config, k, diag)) != MLAR_OK) return status;
-    return MLAR_OK;
+    return check_reserved(config, diag);
 }

@@ -122,6 +122,7 @@ mlar_status mlar_memory_query(const mlar_config *config, mlar_memory *given, mla
                           .device_align_bytes = layout.plan.align,
                           .lower_bound_bytes = layout.plan.lower_bound_bytes,
                           .guard_bytes = layout.plan.guard_bytes,
+                          .guard_zone_bytes = layout.plan.guard_zone_bytes,
                           .minimum_budget_bytes = layout.dims.minimum_budget_bytes,
                           .full_pool_bytes_per_slot = 2u * (uint64_t)layout.dims.kind[0].shape.d_qk,
                           .fingerprint = layout.fingerprint,

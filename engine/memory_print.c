@@ -33,6 +33,7 @@ static void make_printable(const mlar_memory *memory, mlar_printable *p) {
     p->plan = (mlar_plan){.total_bytes = memory->device_bytes,
                           .lower_bound_bytes = memory->lower_bound_bytes,
                           .guard_bytes = memory->guard_bytes,
+                          .guard_zone_bytes = memory->guard_zone_bytes,
                           .align = memory->device_align_bytes,
                           .count = memory->buffer_count,
                           .stage_count = kinds * memory->stage_count};

@@ -118,6 +118,8 @@ SPOIL(blocks_slots, b->cache[0].num_blocks = (int64_t)1 << 27) /* x 16 = 2^31 */
 SPOIL(block_size_0, b->cache[0].block_size = 0)
 SPOIL(block_size_negative, b->cache[1].block_size = -16)
 SPOIL(block_size_high, b->cache[1].block_size = 65537)
+SPOIL(cache_reserved, b->cache[1].reserved = 1)
+SPOIL(list_reserved, b->list[1].reserved = -1)
 SPOIL(indices_null, b->list[0].indices = NULL)
 SPOIL(indices_2, MOVE(b->list[1].indices, 2))
 SPOIL(lens_1, MOVE(b->list[1].lens, 1))
@@ -148,48 +150,75 @@ static const struct wrong {
     mlar_status status;
     const char *field;
 } wrongs[] = {
-#define ROW(name, field)  {#name, name, MLAR_ERROR_BINDING, field},
-#define OVER(name, field) {#name, name, MLAR_ERROR_OVERLAP, field},
-    ROW(out_type_high, "out_type") ROW(out_type_low, "out_type") ROW(tail_high, "tail") ROW(
-        tail_low, "tail") ROW(scale_nan, "scale") ROW(scale_inf, "scale") ROW(scale_minus_inf, "scale")
-        ROW(q_null, "q") ROW(q_8, "q") ROW(q_1, "q") ROW(q_row_stride_odd, "q_row_stride") ROW(
-            q_row_stride_negative, "q_row_stride") ROW(q_row_stride_huge, "q_row_stride")
-            ROW(q_head_stride_odd, "q_head_stride") ROW(q_head_stride_least, "q_head_stride") ROW(
-                out_null, "out") ROW(out_2, "out") ROW(out_row_stride_odd, "out_row_stride")
-                ROW(out_row_stride_short, "out_row_stride") ROW(out_head_stride_short, "out_head_stride") ROW(
-                    out_head_stride_zero, "out_head_stride") ROW(out_rows_overlap, "out_row_stride")
-                    ROW(out_heads_overlap, "out_row_stride") ROW(out_huge, "out_row_stride") ROW(
-                        lse_1, "lse") ROW(lse_row_stride_zero, "lse_row_stride") ROW(lse_rows_overlap,
-                                                                                     "lse_row_stride")
-                        ROW(lse_head_stride_negative, "lse_head_stride") ROW(sink_2, "attn_sink")
-                            ROW(cache_null, "cache[0].base") ROW(cache_odd, "cache[1].base") ROW(
-                                stride_short,
-                                "cache[0].block_stride_bytes") ROW(stride_zero, "cache[1].block_stride_bytes")
-                                ROW(stride_odd, "cache[1].block_stride_bytes") ROW(
-                                    stride_overflow, "cache[1].block_stride_bytes") ROW(blocks_negative,
-                                                                                        "cache[0].num_blocks")
-                                    ROW(blocks_2_to_40, "cache[1].num_blocks")
-                                        ROW(blocks_slots, "cache[0].num_blocks") ROW(block_size_0,
-                                                                                     "cache[0].block_size")
-                                            ROW(block_size_negative, "cache[1].block_size") ROW(
-                                                block_size_high, "cache[1].block_size") ROW(indices_null,
-                                                                                            "list[0].indices")
-                                                ROW(indices_2, "list[1].indices") ROW(lens_1, "list[1].lens")
-                                                    ROW(row_stride_short, "list[1].row_stride")
-                                                        ROW(row_stride_negative, "list[0].row_stride")
-                                                            ROW(row_stride_huge, "list[0].row_stride") ROW(
-                                                                rows_per_len_0, "list[0].rows_per_len")
-                                                                ROW(rows_per_len_negative,
-                                                                    "list[1].rows_per_len"){
-                                                                    "form_2", form_2, MLAR_ERROR_UNSUPPORTED,
-                                                                    "list[1].form"},
+#define ROW(name, field)                                                                                     \
+    { #name, name, MLAR_ERROR_BINDING, field }
+#define OVER(name, field)                                                                                    \
+    { #name, name, MLAR_ERROR_OVERLAP, field }
+    ROW(out_type_high, "out_type"),
+    ROW(out_type_low, "out_type"),
+    ROW(tail_high, "tail"),
+    ROW(tail_low, "tail"),
+    ROW(scale_nan, "scale"),
+    ROW(scale_inf, "scale"),
+    ROW(scale_minus_inf, "scale"),
+    ROW(q_null, "q"),
+    ROW(q_8, "q"),
+    ROW(q_1, "q"),
+    ROW(q_row_stride_odd, "q_row_stride"),
+    ROW(q_row_stride_negative, "q_row_stride"),
+    ROW(q_row_stride_huge, "q_row_stride"),
+    ROW(q_head_stride_odd, "q_head_stride"),
+    ROW(q_head_stride_least, "q_head_stride"),
+    ROW(out_null, "out"),
+    ROW(out_2, "out"),
+    ROW(out_row_stride_odd, "out_row_stride"),
+    ROW(out_row_stride_short, "out_row_stride"),
+    ROW(out_head_stride_short, "out_head_stride"),
+    ROW(out_head_stride_zero, "out_head_stride"),
+    ROW(out_rows_overlap, "out_row_stride"),
+    ROW(out_heads_overlap, "out_row_stride"),
+    ROW(out_huge, "out_row_stride"),
+    ROW(lse_1, "lse"),
+    ROW(lse_row_stride_zero, "lse_row_stride"),
+    ROW(lse_rows_overlap, "lse_row_stride"),
+    ROW(lse_head_stride_negative, "lse_head_stride"),
+    ROW(sink_2, "attn_sink"),
+    ROW(cache_null, "cache[0].base"),
+    ROW(cache_odd, "cache[1].base"),
+    ROW(stride_short, "cache[0].block_stride_bytes"),
+    ROW(stride_zero, "cache[1].block_stride_bytes"),
+    ROW(stride_odd, "cache[1].block_stride_bytes"),
+    ROW(stride_overflow, "cache[1].block_stride_bytes"),
+    ROW(blocks_negative, "cache[0].num_blocks"),
+    ROW(blocks_2_to_40, "cache[1].num_blocks"),
+    ROW(blocks_slots, "cache[0].num_blocks"),
+    ROW(block_size_0, "cache[0].block_size"),
+    ROW(block_size_negative, "cache[1].block_size"),
+    ROW(block_size_high, "cache[1].block_size"),
+    ROW(cache_reserved, "cache[1].reserved"),
+    ROW(indices_null, "list[0].indices"),
+    ROW(indices_2, "list[1].indices"),
+    ROW(lens_1, "list[1].lens"),
+    ROW(row_stride_short, "list[1].row_stride"),
+    ROW(row_stride_negative, "list[0].row_stride"),
+    ROW(row_stride_huge, "list[0].row_stride"),
+    ROW(rows_per_len_0, "list[0].rows_per_len"),
+    ROW(rows_per_len_negative, "list[1].rows_per_len"),
+    ROW(list_reserved, "list[1].reserved"),
+    {"form_2", form_2, MLAR_ERROR_UNSUPPORTED, "list[1].form"},
     {"form_negative", form_negative, MLAR_ERROR_UNSUPPORTED, "list[0].form"},
-    ROW(indptr_null, "list[0].indptr") ROW(indptr_2, "list[1].indptr"){
-        "size_small", size_small, MLAR_ERROR_STRUCT_SIZE, "bindings.struct_size"},
+    ROW(indptr_null, "list[0].indptr"),
+    ROW(indptr_2, "list[1].indptr"),
+    {"size_small", size_small, MLAR_ERROR_STRUCT_SIZE, "bindings.struct_size"},
     {"size_0", size_0, MLAR_ERROR_STRUCT_SIZE, "bindings.struct_size"},
-    OVER(out_over_q, "out") OVER(out_over_cache, "out") OVER(out_ends_in_cache, "out")
-        OVER(lse_over_out, "lse") OVER(lse_over_sink, "lse") OVER(lse_over_q, "lse")
-            OVER(lse_over_indices, "lse") OVER(lse_over_lens, "lse")
+    OVER(out_over_q, "out"),
+    OVER(out_over_cache, "out"),
+    OVER(out_ends_in_cache, "out"),
+    OVER(lse_over_out, "lse"),
+    OVER(lse_over_sink, "lse"),
+    OVER(lse_over_q, "lse"),
+    OVER(lse_over_indices, "lse"),
+    OVER(lse_over_lens, "lse"),
 #undef ROW
 #undef OVER
 };

@@ -144,6 +144,21 @@ static void test_text_must_end(void **state) {
     MUST_NAME(MLAR_ERROR_CONFIG, "cpu_isa", diag, mlar_config_validate(&config, &diag));
 }
 
+static void test_reserved_is_zero(void **state) {
+    (void)state;
+    mlar_config config[6];
+    mlar_diag diag;
+    for (int i = 0; i < 6; i++) config[i] = valid();
+    config[0].reserved = 1;
+    config[1].device.reserved = -1;
+    config[2].device.reserved64[1] = UINT64_MAX;
+    config[3].kinds[2].reserved = 1;
+    config[4].kinds[0].scope[1].reserved[4] = INT32_MIN; /* of a scope that the kind does not use */
+    config[5].kinds[2].scope[1].reserved[0] = 7;
+    for (int i = 0; i < 6; i++)
+        MUST_NAME(MLAR_ERROR_CONFIG, "reserved", diag, mlar_config_validate(&config[i], &diag));
+}
+
 /* ---- presets and profiles -------------------------------------------------------------------------- */
 
 static void test_presets(void **state) {
@@ -285,6 +300,7 @@ int main(void) {
         cmocka_unit_test(test_multiples),
         cmocka_unit_test(test_v32_stands_alone),
         cmocka_unit_test(test_text_must_end),
+        cmocka_unit_test(test_reserved_is_zero),
         cmocka_unit_test(test_presets),
         cmocka_unit_test(test_unknown_names),
         cmocka_unit_test(test_profiles),

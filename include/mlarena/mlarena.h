@@ -193,8 +193,8 @@ MLAR_API mlar_status mlar_config_preset(mlar_config *config, const char *name, i
 MLAR_API mlar_status mlar_device_profile_named(mlar_device_profile *profile, const char *name,
                                                mlar_diag *diag);
 
-/* Check every field; MLAR_ERROR_CONFIG names field, value and limit. mlar_memory_query does this first. Pure.
- */
+/* Check every field; MLAR_ERROR_CONFIG names field, value and limit. What is called reserved, in this struct and
+ * in those that follow, must be 0. mlar_memory_query does this first. Pure. */
 MLAR_API mlar_status mlar_config_validate(const mlar_config *config, mlar_diag *diag);
 
 /* ---- memory ---- */
@@ -222,6 +222,7 @@ typedef struct mlar_memory {
     uint64_t device_align_bytes;
     uint64_t lower_bound_bytes;        /* largest sum of simultaneously live bytes: no plan can be smaller */
     uint64_t guard_bytes;              /* part of device_bytes that is guard zones; not in the lower bound */
+    uint64_t guard_zone_bytes;         /* of one zone: config.guard_bytes */
     uint64_t persistent_bytes;         /* part of device_bytes that lives from init to deinit */
     uint64_t minimum_budget_bytes;     /* the smallest budget_bytes this configuration accepts */
     uint64_t full_pool_bytes_per_slot; /* for comparison: what dequantising a whole pool takes per KV slot */
@@ -235,8 +236,8 @@ typedef struct mlar_memory {
 } mlar_memory;
 
 /* Exactly what mlar_engine_init will need. Pure: no device, no allocation.
- * MLAR_ERROR_CONFIG, MLAR_ERROR_OVERFLOW, MLAR_ERROR_BUDGET (given: the budget; needed: the exact minimum).
- */
+ * MLAR_ERROR_CONFIG, MLAR_ERROR_UNSUPPORTED (no kernels exist for device.arch), MLAR_ERROR_OVERFLOW,
+ * MLAR_ERROR_BUDGET (given: the budget; needed: the exact minimum). */
 MLAR_API mlar_status mlar_memory_query(const mlar_config *config, mlar_memory *memory, mlar_diag *diag);
 
 /* The map as a text table or as JSON, piece by piece through `write`. Pure. */
@@ -419,7 +420,7 @@ MLAR_API mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, c
 MLAR_API mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *step, void *stream);
 
 /* Policy balanced: decide the splits of this step for one kind, from the live lengths in bindings->list (only
- * the lists are used). Once a step and kind, before its replays or enqueues, in stream order. `step` NULL:
+ * lens and indptr are read, for the live rows: all max_rows of them may be live if rows_device says so). Once a step and kind, before its replays or enqueues, in stream order. `step` NULL:
  * the step that mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under
  * batch_invariant it does nothing and succeeds. */
 MLAR_API mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,

@@ -132,7 +132,7 @@ void bad_input(void) {
     case_free(made);
 }
 
-/* ---- what lies outside the arena, and what a replay costs the host ---- */
+/* ---- what a replay costs the host ---- */
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;

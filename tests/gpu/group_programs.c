@@ -9,59 +9,106 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Captured once, replayed many times with changing rows: equal to enqueue, bit for bit; the pool does not
- * grow. */
-static void replay_equals_enqueue(int32_t route) {
-    enum { ROWS = 24 };
-    int replays = quick ? 200 : 10000;
-    case_spec spec = model_spec(5, ROWS, 16);
-    step_case *made = case_new(&spec);
-    gpu_case c;
-    if (!gpu_case_open(&c, &place, made)) return;
-    for (int v = 0; v < 2; v++) {
-        mlar_config config = config_of(made, &variants[v]);
-        config.update_route = route;
-        gpu_engine e;
-        mlar_program *program = NULL;
-        if (!gpu_engine_open(&e, &place, &config)) continue;
-        mlar_stats before = {.struct_size = sizeof before}, after = before;
-        if (GPU_MUST(mlar_engine_capture(e.engine, 0, &c.bindings, 1, ROWS, &program, NULL))) {
-            GPU_MUST(mlar_engine_stats(e.engine, NULL, &before));
-            uint64_t state = 9;
-            for (int i = 0; i < replays; i++) {
-                int32_t rows = case_random_below(&state, ROWS + 1);
-                if (i % (replays / 20) != 0) {
-                    mlar_step step = {.struct_size = sizeof step, .rows = rows};
-                    mlar_status status = mlar_engine_step(e.engine, &step, NULL);
-                    if (status == MLAR_OK)
-                        status = mlar_engine_prepare(e.engine, 0, &c.bindings, NULL, NULL, NULL);
-                    if (status == MLAR_OK) status = mlar_program_replay(program, NULL);
-                    if (route == MLAR_UPDATE_NODE_PARAMS) GPU_MUST(mlar_device_wait(place.device, NULL));
-                    gpu_check(status == MLAR_OK, "replay %d: %s", i, mlar_status_name(status));
-                    continue;
-                }
-                size_t bytes;
-                GPU_MUST(mlar_engine_poison_scratch(e.engine, (uint32_t)i, NULL));
-                gpu_case_replay(&e, program, 0, &c, rows);
-                uint8_t *replayed = take_outputs(made, &bytes);
-                GPU_MUST(mlar_engine_poison_scratch(e.engine, 1000u + (uint32_t)i, NULL));
-                gpu_case_enqueue(&e, 0, &c, rows);
-                uint8_t *enqueued = take_outputs(made, &bytes);
-                gpu_check(memcmp(replayed, enqueued, bytes) == 0, "replay %d at %d rows differs (%s)", i,
-                          rows, variants[v].name);
-                free(replayed);
-                free(enqueued);
-            }
-            GPU_MUST(mlar_engine_stats(e.engine, NULL, &after));
-            gpu_check(before.pool_used_high_bytes == after.pool_used_high_bytes &&
-                          before.pool_reserved_bytes == after.pool_reserved_bytes,
-                      "the pool grew: %llu -> %llu", (unsigned long long)before.pool_used_high_bytes,
-                      (unsigned long long)after.pool_used_high_bytes);
-        }
-        gpu_engine_close(&e);
+/* ---- replay equals enqueue ---- */
+
+enum { MOVING_ROWS = 24, MOVING_CASES = 2 };
+
+/* Two steps of one shape in different memory, and the program that is moved from one to the other. */
+typedef struct moving {
+    step_case *made[MOVING_CASES];
+    gpu_case cases[MOVING_CASES];
+    gpu_engine e;
+    mlar_program *program;
+    int at; /* the case that the program is bound to */
+} moving;
+
+static int holds_lengths(const case_buffer *buffer) {
+    return strcmp(buffer->name, "window_lens") == 0 || strcmp(buffer->name, "extra_lens") == 0;
+}
+
+/* New lengths on the device, some below 0 and above the width. */
+static int write_lengths(gpu_case *c, uint64_t *state) {
+    for (int32_t i = 0; i < c->made->buffer_count; i++) {
+        case_buffer *buffer = &c->made->buffers[i];
+        if (!holds_lengths(buffer)) continue;
+        int32_t *lens = (int32_t *)(void *)(buffer->memory + buffer->begin_bytes);
+        size_t count = (buffer->bytes - buffer->begin_bytes) / sizeof *lens;
+        for (size_t n = 0; n < count; n++) lens[n] = case_random_below(state, 262) - 3;
+        if (!GPU_MUST(mlar_device_write(place.device, c->buffer[i], buffer->memory, buffer->bytes))) return 0;
     }
-    gpu_case_close(&c);
-    case_free(made);
+    return 1;
+}
+
+/* The next replay's case, lengths and rows. */
+static int32_t move_on(moving *m, int i, uint64_t *state) {
+    m->at = case_random_below(state, MOVING_CASES);
+    if (i % 8 == 0) write_lengths(&m->cases[m->at], state);
+    GPU_MUST(mlar_program_rebind(m->program, 0, &m->cases[m->at].bindings, NULL, NULL));
+    return case_random_below(state, MOVING_ROWS + 1);
+}
+
+static void compare_with_enqueue(moving *m, int i, int32_t rows, const char *variant) {
+    gpu_case *c = &m->cases[m->at];
+    size_t bytes;
+    GPU_MUST(mlar_engine_poison_scratch(m->e.engine, (uint32_t)i, NULL));
+    gpu_case_replay(&m->e, m->program, 0, c, rows);
+    uint8_t *replayed = take_outputs(c->made, &bytes);
+    GPU_MUST(mlar_engine_poison_scratch(m->e.engine, 1000u + (uint32_t)i, NULL));
+    gpu_case_enqueue(&m->e, 0, c, rows);
+    uint8_t *enqueued = take_outputs(c->made, &bytes);
+    gpu_check(memcmp(replayed, enqueued, bytes) == 0, "replay %d at %d rows differs (%s)", i, rows, variant);
+    free(replayed);
+    free(enqueued);
+}
+
+static void replay_many(moving *m, int32_t route, const char *variant) {
+    int replays = quick ? 200 : 10000;
+    mlar_stats before = {.struct_size = sizeof before}, after = before;
+    GPU_MUST(mlar_engine_stats(m->e.engine, NULL, &before));
+    uint64_t state = 9;
+    for (int i = 0; i < replays; i++) {
+        int32_t rows = move_on(m, i, &state);
+        if (i % (replays / 20) == 0) {
+            compare_with_enqueue(m, i, rows, variant);
+            continue;
+        }
+        mlar_step step = {.struct_size = sizeof step, .rows = rows};
+        mlar_status status = mlar_engine_step(m->e.engine, &step, NULL);
+        if (status == MLAR_OK)
+            status = mlar_engine_prepare(m->e.engine, 0, &m->cases[m->at].bindings, NULL, NULL, NULL);
+        if (status == MLAR_OK) status = mlar_program_replay(m->program, NULL);
+        if (route == MLAR_UPDATE_NODE_PARAMS) GPU_MUST(mlar_device_wait(place.device, NULL));
+        gpu_check(status == MLAR_OK, "replay %d: %s", i, mlar_status_name(status));
+    }
+    GPU_MUST(mlar_engine_stats(m->e.engine, NULL, &after));
+    gpu_check(before.pool_used_high_bytes == after.pool_used_high_bytes &&
+                  before.pool_reserved_bytes == after.pool_reserved_bytes,
+              "the pool grew: %llu -> %llu", (unsigned long long)before.pool_used_high_bytes,
+              (unsigned long long)after.pool_used_high_bytes);
+}
+
+/* Captured once, replayed many times while rows, lengths and every pointer change: equal to enqueue, bit for bit; the
+ * pool does not grow. */
+static void replay_equals_enqueue(int32_t route) {
+    moving m = {0};
+    for (int i = 0; i < MOVING_CASES; i++) {
+        case_spec spec = model_spec(5 + (uint64_t)i, MOVING_ROWS, 16);
+        m.made[i] = case_new(&spec);
+        if (!gpu_case_open(&m.cases[i], &place, m.made[i])) return;
+    }
+    for (int v = 0; v < VARIANTS; v++) {
+        mlar_config config = config_of(m.made[0], &variants[v]);
+        config.update_route = route;
+        if (!gpu_engine_open(&m.e, &place, &config)) continue;
+        if (GPU_MUST(
+                mlar_engine_capture(m.e.engine, 0, &m.cases[0].bindings, 1, MOVING_ROWS, &m.program, NULL)))
+            replay_many(&m, route, variants[v].name);
+        gpu_engine_close(&m.e);
+    }
+    for (int i = 0; i < MOVING_CASES; i++) {
+        gpu_case_close(&m.cases[i]);
+        case_free(m.made[i]);
+    }
 }
 
 void replay_step_block(void) {
@@ -69,6 +116,47 @@ void replay_step_block(void) {
 }
 void replay_node_params(void) {
     replay_equals_enqueue(MLAR_UPDATE_NODE_PARAMS);
+}
+
+/* Captured while every list is empty and one row is live, replayed with full lists and every row. */
+void capture_short(void) {
+    enum { ROWS = 20 };
+    case_spec spec = model_spec(21, ROWS, 16);
+    step_case *made = case_new(&spec), *nothing = case_new(&spec);
+    gpu_case c, before;
+    if (!gpu_case_open(&c, &place, made) || !gpu_case_open(&before, &place, nothing)) return;
+    for (int32_t i = 0; i < nothing->buffer_count; i++)
+        if (holds_lengths(&nothing->buffers[i]))
+            memset(nothing->buffers[i].memory, 0, nothing->buffers[i].bytes);
+    gpu_case_upload(&before);
+    for (int v = 0; v < VARIANTS; v++) {
+        mlar_config config = config_of(made, &variants[v]);
+        gpu_engine e;
+        mlar_program *program = NULL;
+        size_t bytes;
+        if (!gpu_engine_open(&e, &place, &config)) continue;
+        mlar_step one = {.struct_size = sizeof one, .rows = 1};
+        GPU_MUST(mlar_engine_step(e.engine, &one, NULL));
+        if (GPU_MUST(mlar_engine_capture(e.engine, 0, &before.bindings, 1, ROWS, &program, NULL))) {
+            gpu_case_replay(&e, program, 0, &before, 1);
+            GPU_MUST(mlar_program_rebind(program, 0, &c.bindings, NULL, NULL));
+            for (int32_t rows = ROWS; rows >= 0; rows -= rows == ROWS ? ROWS - 1 : 1) {
+                gpu_case_replay(&e, program, 0, &c, rows);
+                uint8_t *replayed = take_outputs(made, &bytes);
+                gpu_case_enqueue(&e, 0, &c, rows);
+                uint8_t *enqueued = take_outputs(made, &bytes);
+                gpu_check(memcmp(replayed, enqueued, bytes) == 0, "captured empty, replayed at %d rows (%s)",
+                          rows, variants[v].name);
+                free(replayed);
+                free(enqueued);
+            }
+        }
+        gpu_engine_close(&e);
+    }
+    gpu_case_close(&c);
+    gpu_case_close(&before);
+    case_free(made);
+    case_free(nothing);
 }
 
 /* Many steps queued without waiting, each with other rows and (rebound) outputs: every one gets its own. */

@@ -30,9 +30,12 @@ void model_cases(void);
 /* group_programs.c: replays, queues, graphs */
 void replay_step_block(void);
 void replay_node_params(void);
+void capture_short(void);
 void queued_steps(void);
 void host_graph(void);
 void many_programs(void);
+/* group_memory.c: what lies outside the arena */
+void memory_outside(void);
 /* group_host.c: self-tests, threads, bad input, host cost */
 void self_tests(void);
 void two_engines(void);

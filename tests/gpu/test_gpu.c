@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_gpu.c: the engine on a GPU, through the public API. Run by tests/gpu/run; prints one line per group
- * and exits 1 if anything failed. `test_gpu quick` runs a tenth of it (for the sanitizers); a third argument
- * picks groups. */
+ * and exits 1 if anything failed.
+ *
+ *     test_gpu [full | quick [WORD...]]   quick: a tenth of it, for the sanitizers; groups with one of the words */
 #define _POSIX_C_SOURCE 200809L
 
 #include "tests/gpu/groups.h"
@@ -92,21 +93,30 @@ static const struct group {
               {"self-test of every preset", self_tests},
               {"replay equals enqueue, step-block", replay_step_block},
               {"replay equals enqueue, node-params", replay_node_params},
+              {"captured empty, replayed full", capture_short},
               {"queued steps", queued_steps},
               {"a host's own graph", host_graph},
               {"61 programs, 5 buckets", many_programs},
               {"two engines, two threads", two_engines},
               {"bad input", bad_input},
+              {"memory outside the arena", memory_outside},
               {"host cost of a replay", host_cost}};
+
+static int is_wanted(const char *name, char **words) {
+    if (*words == NULL) return 1;
+    for (; *words != NULL; words++)
+        if (strstr(name, *words) != NULL) return 1;
+    return 0;
+}
 
 int main(int argc, char **argv) {
     quick = argc > 1 && strcmp(argv[1], "quick") == 0;
-    const char *only = argc > 2 ? argv[2] : NULL;
+    char **words = argv + (argc > 2 ? 2 : argc);
     if (!gpu_open(&place)) return 2;
     printf("%s: %s, %d units, runtime %d (%s)\n", place.info.profile.arch, place.info.name,
            (int)place.info.profile.compute_units, (int)place.info.runtime_version, place.info.runtime);
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
-        if (only != NULL && strstr(groups[i].name, only) == NULL) continue;
+        if (!is_wanted(groups[i].name, words)) continue;
         int64_t checks = gpu_checks, failures = gpu_failures;
         double begin = now_us();
         groups[i].run();
