@@ -19,6 +19,8 @@ enum { CUDA, HIP };
     X(fill, "cuMemsetD8_v2", "hipMemset", (void *memory, int byte, size_t bytes))                            \
     X(write, "cuMemcpyHtoD_v2", "hipMemcpyHtoD", (void *memory, const void *from, size_t bytes))             \
     X(read, "cuMemcpyDtoH_v2", "hipMemcpyDtoH", (void *to, const void *memory, size_t bytes))                \
+    X(copy, "cuMemcpyDtoDAsync_v2", "hipMemcpyDtoDAsync",                                                    \
+      (void *to, const void *from, size_t bytes, void *stream))                                              \
     X(load, "cuModuleLoadData", "hipModuleLoadData", (void **module, const void *image))                     \
     X(function, "cuModuleGetFunction", "hipModuleGetFunction",                                               \
       (void **function, void *module, const char *name))                                                     \
@@ -123,6 +125,9 @@ void device_fill(void *memory, int byte, size_t bytes) {
 void device_write(void *memory, const void *from, size_t bytes) {
     device_wait();
     if (bytes) CALL(write, memory, from, bytes);
+}
+void device_copy(void *to, const void *from, size_t bytes) {
+    CALL(copy, to, from, bytes, device.stream);
 }
 void device_read(void *to, const void *memory, size_t bytes) {
     device_wait();

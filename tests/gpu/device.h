@@ -20,6 +20,7 @@ void device_free(void *memory);
 void device_fill(void *memory, int byte, size_t bytes);
 void device_write(void *memory, const void *from, size_t bytes);
 void device_read(void *to, const void *memory, size_t bytes);
+void device_copy(void *to, const void *from, size_t bytes); /* on the device, queued behind the launches */
 
 /* A kernel of the image in `path`; the same path is loaded once. `dynamic_lds_bytes` is the most it will be
  * launched with. */

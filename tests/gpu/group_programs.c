@@ -5,6 +5,7 @@
 
 #include "engine/gpu/device.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,6 +248,79 @@ void host_graph(void) {
     gpu_engine_close(&e);
     gpu_case_close(&c);
     case_free(made);
+}
+
+/* ---- programs as children of a host's graph ---- */
+
+typedef int new_graph(void **graph, unsigned flags);
+typedef int add_child(void **node, void *graph, void *const *after, size_t count, void *child);
+
+/* The engine has no use for these two, so runtime.def does not list them. */
+static void find_in_runtime(void *function, const char *hip, const char *cuda) {
+    const mlar_runtime *runtime = &place.device->runtime;
+    *(void **)function = dlsym(runtime->library, runtime->vendor->device == MLAR_DEVICE_HIP ? hip : cuda);
+}
+
+/* Two programs, one behind the other, as the only nodes of a graph that the host launches. */
+static int launch_children(mlar_program *const programs[2], void *stream) {
+    const mlar_runtime *runtime = &place.device->runtime;
+    new_graph *create = NULL;
+    add_child *add = NULL;
+    void *graph = NULL, *exec = NULL, *nodes[2] = {NULL, NULL};
+    find_in_runtime(&create, "hipGraphCreate", "cuGraphCreate");
+    find_in_runtime(&add, "hipGraphAddChildGraphNode", "cuGraphAddChildGraphNode");
+    if (!gpu_check(create != NULL && add != NULL, "the runtime has no child graphs")) return 0;
+    int ok = create(&graph, 0) == 0;
+    for (int i = 0; i < 2 && ok; i++)
+        ok = add(&nodes[i], graph, nodes, i > 0 ? 1 : 0, mlar_program_graph(programs[i])) == 0;
+    ok = ok && runtime->graph_instantiate(&exec, graph, 0) == 0 && runtime->graph_launch(exec, stream) == 0 &&
+         runtime->stream_synchronize(stream) == 0;
+    if (exec != NULL) (void)runtime->graph_exec_destroy(exec);
+    if (graph != NULL) (void)runtime->graph_destroy(graph);
+    return gpu_check(ok, "a graph with two programs as children");
+}
+
+void child_graphs(void) {
+    enum { ROWS = 7, PROGRAMS = 2 };
+    step_case *made[PROGRAMS];
+    gpu_case cases[PROGRAMS];
+    gpu_engine e;
+    mlar_program *programs[PROGRAMS] = {NULL};
+    for (int i = 0; i < PROGRAMS; i++) {
+        case_spec spec = model_spec(91 + (uint64_t)i, ROWS, 16);
+        made[i] = case_new(&spec);
+        if (!gpu_case_open(&cases[i], &place, made[i])) return;
+    }
+    mlar_config config =
+        config_of(made[0], &variants[2]); /* splits without prepare: each has its own lengths */
+    mlar_step step = {.struct_size = sizeof step, .rows = ROWS - 1};
+    if (!gpu_engine_open(&e, &place, &config)) return;
+    uint8_t *replayed[PROGRAMS];
+    size_t bytes;
+    for (int i = 0; i < PROGRAMS; i++) {
+        GPU_MUST(mlar_engine_capture(e.engine, 0, &cases[i].bindings, 1, ROWS, &programs[i], NULL));
+        gpu_case_replay(&e, programs[i], 0, &cases[i], step.rows);
+        replayed[i] = take_outputs(made[i], &bytes);
+        case_poison_outputs(made[i]);
+        gpu_case_upload(&cases[i]);
+    }
+    mlar_device_scope scope;
+    GPU_MUST(mlar_device_enter(place.device, &scope, NULL));
+    GPU_MUST(mlar_engine_step(e.engine, &step, NULL));
+    launch_children(programs, NULL);
+    GPU_MUST(mlar_device_leave(place.device, &scope, MLAR_OK, NULL));
+    for (int i = 0; i < PROGRAMS; i++) {
+        gpu_case_download(&cases[i]);
+        uint8_t *child = take_outputs(made[i], &bytes);
+        gpu_check(memcmp(child, replayed[i], bytes) == 0, "program %d as a child gives other bits", i);
+        free(child);
+        free(replayed[i]);
+    }
+    gpu_engine_close(&e);
+    for (int i = 0; i < PROGRAMS; i++) {
+        gpu_case_close(&cases[i]);
+        case_free(made[i]);
+    }
 }
 
 /* 61 programs of one engine, and several capacities over one arena with fewer live rows than the bucket. */

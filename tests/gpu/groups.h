@@ -33,6 +33,7 @@ void replay_node_params(void);
 void capture_short(void);
 void queued_steps(void);
 void host_graph(void);
+void child_graphs(void);
 void many_programs(void);
 /* group_memory.c: what lies outside the arena */
 void memory_outside(void);

@@ -96,6 +96,7 @@ static const struct group {
               {"captured empty, replayed full", capture_short},
               {"queued steps", queued_steps},
               {"a host's own graph", host_graph},
+              {"programs as child graphs", child_graphs},
               {"61 programs, 5 buckets", many_programs},
               {"two engines, two threads", two_engines},
               {"bad input", bad_input},
