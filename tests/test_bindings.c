@@ -226,7 +226,7 @@ static const struct wrong {
 static void test_every_rejection(void **state) {
     fixture *f = *state;
     for (size_t i = 0; i < sizeof wrongs / sizeof *wrongs; i++) {
-        mlar_bindings bindings = engine_case_bindings(f->made);
+        mlar_bindings bindings = case_bindings(&f->made->layer);
         print_message("    %s\n", wrongs[i].name);
         wrongs[i].spoil(&bindings);
         refused(f, wrongs[i].status, wrongs[i].field, &bindings);
@@ -238,13 +238,13 @@ static void test_every_rejection(void **state) {
 static void test_outputs_in_the_arena(void **state) {
     fixture *f = *state;
     const uint64_t last = f->run->memory.device_bytes - 16;
-    mlar_bindings bindings = engine_case_bindings(f->made);
+    mlar_bindings bindings = case_bindings(&f->made->layer);
     const uintptr_t base = (uintptr_t)f->run->arena_memory;
     bindings.out = (void *)base;
     refused(f, MLAR_ERROR_OVERLAP, "out", &bindings);
     bindings.out = (void *)(base + last);
     refused(f, MLAR_ERROR_OVERLAP, "out", &bindings);
-    bindings = engine_case_bindings(f->made);
+    bindings = case_bindings(&f->made->layer);
     bindings.lse = (float *)(base + last);
     refused(f, MLAR_ERROR_OVERLAP, "lse", &bindings);
     still_right(f);
@@ -255,7 +255,7 @@ static void test_a_nonzero_tail_is_refused(void **state) {
     struct {
         mlar_bindings bindings;
         unsigned char tail[8];
-    } longer = {.bindings = engine_case_bindings(f->made)};
+    } longer = {.bindings = case_bindings(&f->made->layer)};
     mlar_step step = {.struct_size = sizeof step, .rows = ROWS};
     longer.bindings.struct_size = sizeof longer;
     MUST(mlar_engine_enqueue(f->run->engine, 0, &longer.bindings, ROWS, &step, NULL, NULL));
@@ -267,7 +267,7 @@ static void test_a_nonzero_tail_is_refused(void **state) {
 /* What is not used is not looked at. */
 static void test_what_may_be_absent(void **state) {
     fixture *f = *state;
-    mlar_bindings bindings = engine_case_bindings(f->made);
+    mlar_bindings bindings = case_bindings(&f->made->layer);
     mlar_step step = {.struct_size = sizeof step, .rows = ROWS};
     bindings.lse = NULL;
     bindings.lse_row_stride = -5;
@@ -279,7 +279,7 @@ static void test_what_may_be_absent(void **state) {
     MUST(mlar_engine_enqueue(f->run->engine, 0, &bindings, ROWS, &step, NULL, NULL));
     bindings.q_row_stride = bindings.q_head_stride = 0; /* one query for all */
     MUST(mlar_engine_enqueue(f->run->engine, 0, &bindings, ROWS, &step, NULL, NULL));
-    bindings = engine_case_bindings(f->made);
+    bindings = case_bindings(&f->made->layer);
     bindings.list[0].row_stride = 0; /* a single row needs no strides */
     bindings.q_row_stride = bindings.out_row_stride = 3;
     step.rows = 1;
@@ -323,7 +323,7 @@ static void test_rebind_keeps_the_shape(void **state) {
     };
     mlar_program *program = engine_case_capture(f->run, 0, f->made, ROWS);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        mlar_bindings bindings = engine_case_bindings(f->made);
+        mlar_bindings bindings = case_bindings(&f->made->layer);
         mlar_diag diag;
         rows[i].spoil(&bindings);
         MUST_NAME(MLAR_ERROR_BINDING, rows[i].field, diag,
@@ -331,7 +331,7 @@ static void test_rebind_keeps_the_shape(void **state) {
         engine_case_replay(f->run, program, 0, f->made, ROWS);
         engine_case_same(f->made, f->right, rows[i].field);
     }
-    mlar_bindings bindings = engine_case_bindings(f->made);
+    mlar_bindings bindings = case_bindings(&f->made->layer);
     bindings.scale *= 2; /* these may change */
     bindings.cache[0].num_blocks = 1;
     MUST(mlar_program_rebind(program, 0, &bindings, NULL, NULL));

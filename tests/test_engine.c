@@ -213,7 +213,7 @@ static void test_enqueue_on_a_fresh_engine(void **state) {
     case_spec spec = engine_case_spec(5, ROWS, CAPACITY, 40, 200);
     step_case *made = case_new(&spec);
     engine_case *run = engine_case_open(&config);
-    mlar_bindings bindings = engine_case_bindings(made);
+    mlar_bindings bindings = case_bindings(&made->layer);
     mlar_step step = {.struct_size = sizeof step, .rows = ROWS};
     MUST_BE(MLAR_ERROR_STATE, mlar_engine_enqueue(run->engine, 0, &bindings, CAPACITY, &step, NULL, NULL));
     engine_case_close(run);

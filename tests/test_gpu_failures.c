@@ -188,7 +188,7 @@ static void live(life *l) {
         void *pointer = (char *)moved.on_device[i] + b->begin_bytes;
         memcpy((char *)&there.layer + b->pointer_at, &pointer, sizeof pointer);
     }
-    moved.bindings = engine_case_bindings(&there);
+    moved.bindings = case_bindings(&there.layer);
     TRY(mlar_engine_init(&config, moved.device, &arena, host, memory.host_bytes, &engine, &diag));
     use_engine(l, engine, &moved);
 lost:

@@ -57,7 +57,7 @@ static void live(const step_case *original, int32_t way, int32_t threads, uint32
                  const char *name) {
     step_case *made = make(original->spec.seed);
     mlar_config config = config_of(made, way);
-    mlar_bindings bindings = engine_case_bindings(made);
+    mlar_bindings bindings = case_bindings(&made->layer);
     mlar_step step = {.struct_size = sizeof step, .rows = made->spec.rows};
     config.threads = threads;
     config.selftest = 1;

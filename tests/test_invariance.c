@@ -24,7 +24,7 @@ static step_case *make(int32_t layout, bool out_f32) {
 
 /* The bindings of rows [first, ...) of a case. */
 static mlar_bindings bindings_from(const step_case *made, int32_t first) {
-    mlar_bindings b = engine_case_bindings(made);
+    mlar_bindings b = case_bindings(&made->layer);
     const int64_t element = b.out_type == MLAR_OUT_F32 ? 4 : 2;
     b.q = (const uint16_t *)b.q + first * b.q_row_stride;
     b.out = (char *)b.out + first * b.out_row_stride * element;

@@ -151,7 +151,7 @@ static void test_layers_of_a_kind_share_one_prepare(void **state) {
     for (int32_t k = 0; k < KINDS; k++) {
         mlar_bindings layers[LAYERS];
         for (int32_t l = 0; l < LAYERS; l++) {
-            layers[l] = engine_case_bindings(made[k][l]);
+            layers[l] = case_bindings(&made[k][l]->layer);
             engine_case_eager(run, k, made[k][l]);
             right[k][l] = engine_case_take(made[k][l]);
         }
@@ -161,7 +161,7 @@ static void test_layers_of_a_kind_share_one_prepare(void **state) {
         mlar_step step = {.struct_size = sizeof step, .rows = ROWS};
         MUST(mlar_engine_step(run->engine, &step, NULL));
         for (int32_t k = 0; k < KINDS; k++) {
-            mlar_bindings bindings = engine_case_bindings(made[k][0]);
+            mlar_bindings bindings = case_bindings(&made[k][0]->layer);
             MUST(mlar_engine_prepare(run->engine, k, &bindings, NULL, NULL, NULL));
             for (int32_t l = 0; l < LAYERS; l++) case_poison_outputs(made[k][l]);
         }
@@ -170,7 +170,7 @@ static void test_layers_of_a_kind_share_one_prepare(void **state) {
             for (int32_t l = 0; l < LAYERS; l++) engine_case_same(made[k][l], right[k][l], "layer");
     }
     /* Rebinding one layer moves that one alone. */
-    mlar_bindings bindings = engine_case_bindings(made[1][0]);
+    mlar_bindings bindings = case_bindings(&made[1][0]->layer);
     bindings.out = made[1][2]->layer.out;
     bindings.lse = made[1][2]->layer.lse;
     MUST(mlar_program_rebind(program[1], 2, &bindings, NULL, NULL));
@@ -202,7 +202,7 @@ static void test_buckets(void **state) {
         for (int32_t rows = 0; rows <= 8; rows++) {
             uint8_t *first = NULL;
             for (int b = 0; b < BUCKETS; b++) {
-                mlar_bindings bindings = engine_case_bindings(made);
+                mlar_bindings bindings = case_bindings(&made->layer);
                 mlar_step step = {.struct_size = sizeof step, .rows = rows};
                 case_poison_outputs(made);
                 MUST(mlar_engine_step(run->engine, &step, NULL));

@@ -81,7 +81,7 @@ static void captured_at_one_row(const way *w) {
         static const int32_t rows[] = {CAPACITY, 0, 1, CAPACITY, 3, 0, CAPACITY};
         step_case *made = order[i];
         mlar_bindings bindings =
-            engine_case_bindings(made); /* q, out, lse, sink, caches and lists all move */
+            case_bindings(&made->layer); /* q, out, lse, sink, caches and lists all move */
         MUST(mlar_program_rebind(program, 0, &bindings, NULL, NULL));
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
             char what[64];
@@ -123,7 +123,7 @@ static void nothing_is_stale(const way *w) {
     engine_case_replay(run, program, 0, made, 2);
     engine_case_same(made, few, "back to two rows");
 
-    mlar_bindings bindings = engine_case_bindings(made); /* q alone moves */
+    mlar_bindings bindings = case_bindings(&made->layer); /* q alone moves */
     bindings.q = other->layer.q;
     MUST(mlar_program_rebind(program, 0, &bindings, NULL, NULL));
     step_case mixed = *made;
@@ -132,7 +132,7 @@ static void nothing_is_stale(const way *w) {
     MUST(mlar_program_replay(program, NULL)); /* in the same step */
     check_all(&mixed, 2, "rebound within a step");
 
-    bindings = engine_case_bindings(made); /* contents alone change: nothing is to be told */
+    bindings = case_bindings(&made->layer); /* contents alone change: nothing is to be told */
     MUST(mlar_program_rebind(program, 0, &bindings, NULL, NULL));
     int32_t *lens = (int32_t *)(uintptr_t)made->layer.scope[1].lens;
     const int32_t kept = lens[0];
@@ -146,7 +146,7 @@ static void nothing_is_stale(const way *w) {
     mixed.layer.scale *= 2;
     engine_case_replay(run, program, 0, made, 2);
     check_all(&mixed, 2, "another scale");
-    bindings = engine_case_bindings(made);
+    bindings = case_bindings(&made->layer);
     MUST(mlar_program_rebind(program, 0, &bindings, NULL, NULL));
     engine_case_replay(run, program, 0, made, CAPACITY);
     engine_case_same(made, full, "as at first");
@@ -169,7 +169,7 @@ static void test_only_changes_travel(void **state) {
     step_case *made = make(&w, 6, CAPACITY);
     engine_case *run = open_engine(&w, made, CAPACITY);
     mlar_program *program = engine_case_capture(run, 0, made, CAPACITY);
-    mlar_bindings bindings = engine_case_bindings(made);
+    mlar_bindings bindings = case_bindings(&made->layer);
     engine_case_replay(run, program, 0, made, 3);
     const uint64_t before = engine_case_stats(run).set_blocks;
     for (int i = 0; i < 5; i++) {
@@ -197,7 +197,7 @@ static void rows_in_memory(const way *w) {
     engine_case *run = open_engine(w, made, CAPACITY);
     mlar_program *program = engine_case_capture(run, 0, made, CAPACITY),
                  *less = engine_case_capture(run, 0, made, LESS);
-    mlar_bindings bindings = engine_case_bindings(made);
+    mlar_bindings bindings = case_bindings(&made->layer);
     static const int32_t counts[] = {0,       1,  CAPACITY, 2,        LESS,     CAPACITY + 1,
                                      INT_MAX, -1, INT_MIN,  CAPACITY, LESS + 1, 0};
     int32_t *count = malloc(sizeof *count); /* to the byte, for the sanitizers */

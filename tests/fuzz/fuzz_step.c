@@ -21,6 +21,7 @@
 #include <mlarena/mlarena.h>
 
 #include "tests/fuzz/require.h"
+#include "tests/support/case_bindings.h"
 #include "tests/support/cases.h"
 #include "tests/support/check.h"
 #include "tests/support/reference.h"
@@ -140,39 +141,6 @@ static void check_outputs(const step_case *made, const reference *expected) {
 
 /* ---- one engine ---- */
 
-static mlar_bindings bind(const step_case *made) {
-    const mlar_layer_params *layer = &made->layer;
-    mlar_bindings b = {.struct_size = sizeof b,
-                       .out_type = layer->out_f32 ? MLAR_OUT_F32 : MLAR_OUT_BF16,
-                       .tail = layer->tail_zero ? MLAR_TAIL_ZERO : MLAR_TAIL_UNTOUCHED,
-                       .scale = layer->scale,
-                       .q = layer->q,
-                       .q_row_stride = layer->q_row_stride,
-                       .q_head_stride = layer->q_head_stride,
-                       .out = layer->out,
-                       .out_row_stride = layer->out_row_stride,
-                       .out_head_stride = layer->out_head_stride,
-                       .lse = layer->lse,
-                       .lse_row_stride = layer->lse_row_stride,
-                       .lse_head_stride = layer->lse_head_stride,
-                       .attn_sink = layer->sink};
-    for (int32_t s = 0; s < layer->scope_count; s++) {
-        const mlar_scope_params *scope = &layer->scope[s];
-        const int ragged = scope->list_form == MLAR_LIST_RAGGED;
-        b.cache[s] = (mlar_cache){.base = scope->cache,
-                                  .block_stride_bytes = scope->block_stride_bytes,
-                                  .num_blocks = scope->num_slots / scope->block_size,
-                                  .block_size = (int32_t)scope->block_size};
-        b.list[s] = (mlar_index_list){.indices = scope->indices,
-                                      .lens = ragged ? NULL : scope->lens,
-                                      .indptr = ragged ? scope->lens : NULL,
-                                      .row_stride = scope->index_row_stride,
-                                      .rows_per_len = scope->rows_per_len,
-                                      .form = scope->list_form};
-    }
-    return b;
-}
-
 static mlar_config configure(const step_case *made, const engine_options *options, int32_t strategy,
                              const char *isa) {
     mlar_config config;
@@ -247,7 +215,7 @@ static void run(step_case *made, const reference *expected, const mlar_config *g
     void *device = exactly(memory.device_bytes, memory.device_align_bytes);
     REQUIRE(mlar_arena_from_caller(&arena, device, memory.device_bytes, 1, NULL) == MLAR_OK);
     REQUIRE(mlar_engine_init(&config, NULL, &arena, host, memory.host_bytes, &engine, NULL) == MLAR_OK);
-    const mlar_bindings b = bind(made);
+    const mlar_bindings b = case_bindings(&made->layer);
     mlar_step step = {.struct_size = sizeof step, .rows = made->spec.rows};
     REQUIRE(mlar_engine_capture(engine, 0, &b, 1, made->spec.capacity_rows, &program, NULL) == MLAR_OK);
 

@@ -3,6 +3,8 @@
  * gpu_case.c: devices, engines and cases for the tests that need a GPU. */
 #include "tests/gpu/gpu_case.h"
 
+#include "tests/support/case_bindings.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,34 +92,7 @@ static void bind(gpu_case *c) {
         char *address = (char *)c->buffer[i] + buffer->begin_bytes;
         memcpy((char *)&layer + buffer->pointer_at, &address, sizeof address);
     }
-    c->bindings = (mlar_bindings){.struct_size = sizeof c->bindings,
-                                  .out_type = layer.out_f32 ? MLAR_OUT_F32 : MLAR_OUT_BF16,
-                                  .tail = layer.tail_zero ? MLAR_TAIL_ZERO : MLAR_TAIL_UNTOUCHED,
-                                  .scale = layer.scale,
-                                  .q = layer.q,
-                                  .q_row_stride = layer.q_row_stride,
-                                  .q_head_stride = layer.q_head_stride,
-                                  .out = layer.out,
-                                  .out_row_stride = layer.out_row_stride,
-                                  .out_head_stride = layer.out_head_stride,
-                                  .lse = layer.lse,
-                                  .lse_row_stride = layer.lse_row_stride,
-                                  .lse_head_stride = layer.lse_head_stride,
-                                  .attn_sink = layer.sink};
-    for (int s = 0; s < layer.scope_count; s++) {
-        const mlar_scope_params *from = &layer.scope[s];
-        int ragged = from->list_form == MLAR_LIST_RAGGED;
-        c->bindings.cache[s] = (mlar_cache){.base = from->cache,
-                                            .block_stride_bytes = from->block_stride_bytes,
-                                            .num_blocks = from->num_slots / from->block_size,
-                                            .block_size = (int32_t)from->block_size};
-        c->bindings.list[s] = (mlar_index_list){.indices = from->indices,
-                                                .lens = ragged ? NULL : from->lens,
-                                                .indptr = ragged ? from->lens : NULL,
-                                                .row_stride = from->index_row_stride,
-                                                .rows_per_len = ragged ? 1 : from->rows_per_len,
-                                                .form = from->list_form};
-    }
+    c->bindings = case_bindings(&layer);
 }
 
 int gpu_case_open(gpu_case *c, gpu_place *place, step_case *made) {

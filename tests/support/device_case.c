@@ -24,7 +24,7 @@ device_case device_case_new(mlar_device *device, step_case *made) {
         void *pointer = (char *)moved.on_device[i] + buffer->begin_bytes;
         memcpy((char *)&there.layer + buffer->pointer_at, &pointer, sizeof pointer);
     }
-    moved.bindings = engine_case_bindings(&there);
+    moved.bindings = case_bindings(&there.layer);
     return moved;
 }
 

@@ -56,39 +56,6 @@ mlar_config engine_case_config(const step_case *const *cases, int32_t count) {
     return config;
 }
 
-mlar_bindings engine_case_bindings(const step_case *made) {
-    const mlar_layer_params *layer = &made->layer;
-    mlar_bindings bindings = {.struct_size = sizeof bindings,
-                              .out_type = layer->out_f32 ? MLAR_OUT_F32 : MLAR_OUT_BF16,
-                              .tail = layer->tail_zero ? MLAR_TAIL_ZERO : MLAR_TAIL_UNTOUCHED,
-                              .scale = layer->scale,
-                              .q = layer->q,
-                              .q_row_stride = layer->q_row_stride,
-                              .q_head_stride = layer->q_head_stride,
-                              .out = layer->out,
-                              .out_row_stride = layer->out_row_stride,
-                              .out_head_stride = layer->out_head_stride,
-                              .lse = layer->lse,
-                              .lse_row_stride = layer->lse_row_stride,
-                              .lse_head_stride = layer->lse_head_stride,
-                              .attn_sink = layer->sink};
-    for (int32_t s = 0; s < layer->scope_count; s++) {
-        const mlar_scope_params *scope = &layer->scope[s];
-        const int ragged = scope->list_form == MLAR_LIST_RAGGED;
-        bindings.cache[s] = (mlar_cache){.base = scope->cache,
-                                         .block_stride_bytes = scope->block_stride_bytes,
-                                         .num_blocks = scope->num_slots / scope->block_size,
-                                         .block_size = (int32_t)scope->block_size};
-        bindings.list[s] = (mlar_index_list){.indices = scope->indices,
-                                             .lens = ragged ? NULL : scope->lens,
-                                             .indptr = ragged ? scope->lens : NULL,
-                                             .row_stride = scope->index_row_stride,
-                                             .rows_per_len = scope->rows_per_len,
-                                             .form = scope->list_form};
-    }
-    return bindings;
-}
-
 static void *dirty(uint64_t bytes, uint64_t align) {
     void *memory = NULL;
     assert_int_equal(posix_memalign(&memory, (size_t)align, bytes ? (size_t)bytes : 1), 0);
@@ -122,7 +89,7 @@ void engine_case_close(engine_case *run) {
 
 mlar_program *engine_case_capture(engine_case *run, int32_t kind, const step_case *made,
                                   int32_t capacity_rows) {
-    mlar_bindings bindings = engine_case_bindings(made);
+    mlar_bindings bindings = case_bindings(&made->layer);
     mlar_program *program = NULL;
     mlar_diag diag = DIAG_INIT;
     if (mlar_engine_capture(run->engine, kind, &bindings, 1, capacity_rows, &program, &diag) != MLAR_OK)
@@ -131,7 +98,7 @@ mlar_program *engine_case_capture(engine_case *run, int32_t kind, const step_cas
 }
 
 void engine_case_eager(engine_case *run, int32_t kind, step_case *made) {
-    mlar_bindings bindings = engine_case_bindings(made);
+    mlar_bindings bindings = case_bindings(&made->layer);
     mlar_step step = {.struct_size = sizeof step, .rows = made->spec.rows};
     mlar_diag diag = DIAG_INIT;
     case_poison_outputs(made);
@@ -144,7 +111,7 @@ void engine_case_eager(engine_case *run, int32_t kind, step_case *made) {
 
 void engine_case_replay(engine_case *run, mlar_program *program, int32_t kind, step_case *made,
                         int32_t rows) {
-    mlar_bindings bindings = engine_case_bindings(made);
+    mlar_bindings bindings = case_bindings(&made->layer);
     mlar_step step = {.struct_size = sizeof step, .rows = rows};
     case_poison_outputs(made);
     MUST(mlar_engine_step(run->engine, &step, NULL));

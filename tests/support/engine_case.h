@@ -19,6 +19,7 @@
 
 #include <mlarena/mlarena.h>
 
+#include "tests/support/case_bindings.h"
 #include "tests/support/cases.h"
 
 /* Sanitizers take about ten times as long; they look for other things, and fewer steps show them. */
@@ -65,7 +66,6 @@ void engine_case_unmix(case_spec *spec);
 
 /* Kind k is for cases[k]; heads and head dims are those of cases[0]. max_rows is the largest capacity. */
 mlar_config engine_case_config(const step_case *const *cases, int32_t count);
-mlar_bindings engine_case_bindings(const step_case *made);
 
 /* Queries, allocates to the byte (every byte 0xff), inits. */
 engine_case *engine_case_open(const mlar_config *config);

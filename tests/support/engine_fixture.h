@@ -30,7 +30,7 @@ static fixture open_with(const mlar_config *wanted) {
     case_spec spec = engine_case_spec(5, ROWS, CAPACITY, 40, 200);
     f.made = case_new(&spec);
     f.run = engine_case_open(wanted);
-    f.bindings = engine_case_bindings(f.made);
+    f.bindings = case_bindings(&f.made->layer);
     engine_case_eager(f.run, 0, f.made);
     f.right = engine_case_take(f.made);
     return f;
