@@ -9,9 +9,11 @@
 
 mlar_status mlar_fail(mlar_diag *diag, mlar_status status, const char *field, int64_t given, int64_t needed,
                       const char *format, ...) {
-    if (diag == NULL || diag->struct_size != sizeof(mlar_diag)) return status;
+    if (diag == NULL) return status;
+    uint32_t size = diag->struct_size;
+    if (size < sizeof *diag || size > sizeof *diag + MLAR_STRUCT_GROWTH_MAX) return status;
     memset(diag, 0, sizeof *diag);
-    diag->struct_size = sizeof(mlar_diag);
+    diag->struct_size = size;
     diag->status = status;
     diag->given = given;
     diag->needed = needed;

@@ -12,7 +12,7 @@
 
 static uint64_t counters_bytes(const mlar_dims *d, const mlar_kind_dims *k, mlar_checked *c) {
     UNUSED(d), UNUSED(k), UNUSED(c);
-    return 64;
+    return MLAR_SMALL_BLOCK_BYTES;
 }
 
 static void counters_shape(const mlar_dims *d, const mlar_kind_dims *k, char *text, size_t size) {
@@ -22,7 +22,7 @@ static void counters_shape(const mlar_dims *d, const mlar_kind_dims *k, char *te
 
 static uint64_t step_bytes(const mlar_dims *d, const mlar_kind_dims *k, mlar_checked *c) {
     UNUSED(d), UNUSED(k), UNUSED(c);
-    return 64;
+    return MLAR_SMALL_BLOCK_BYTES;
 }
 
 static void step_shape(const mlar_dims *d, const mlar_kind_dims *k, char *text, size_t size) {

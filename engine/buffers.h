@@ -44,6 +44,8 @@ extern const mlar_buffer mlar_buffers[MLAR_BUFFER_COUNT];
 
 /* Distance of two layer blocks in the arena. */
 #define MLAR_LAYER_BLOCK_BYTES 320
+/* The counters, and the step block: a cache line each. */
+#define MLAR_SMALL_BLOCK_BYTES 64
 /* Every buffer starts at a multiple of this, and guards are multiples of it, so no plan loses a byte to
  * rounding. */
 #define MLAR_BUFFER_ALIGN 256

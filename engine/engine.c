@@ -89,10 +89,11 @@ static mlar_status check_memory(const mlar_layout *layout, const void *memory, u
     return MLAR_OK;
 }
 
-/* Counters, step and layer blocks start at zero; what is in scratch never matters. */
+/* Counters and the step block start at zero; layer blocks are written at capture, and what is in scratch never
+ * matters. */
 static mlar_status clear_persistent(mlar_engine *engine, mlar_diag *diag) {
     static const enum mlar_buffer_id cleared[] = {MLAR_BUFFER_COUNTERS, MLAR_BUFFER_STEP};
-    static const char zeros[64];
+    static const char zeros[MLAR_SMALL_BLOCK_BYTES];
     for (size_t i = 0; i < sizeof cleared / sizeof *cleared; i++) {
         mlar_status status =
             engine->backend->copy_in(engine->backend_state, mlar_engine_address(engine, cleared[i], 0), zeros,

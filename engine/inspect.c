@@ -62,7 +62,7 @@ mlar_status mlar_engine_reset_counters(mlar_engine *engine, void *stream) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
     mlar_status status = mlar_engine_idle(engine, stream, NULL);
     if (status != MLAR_OK) return status;
-    static const char zeros[64];
+    static const char zeros[MLAR_SMALL_BLOCK_BYTES];
     return mlar_engine_note(engine,
                             engine->backend->copy_in(engine->backend_state,
                                                      mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0),
@@ -113,6 +113,7 @@ mlar_status mlar_engine_check_guards(mlar_engine *engine, void *stream, mlar_dia
 mlar_status mlar_engine_buffer(mlar_engine *engine, int32_t kind, const char *name, void **address,
                                uint64_t *bytes) {
     if (engine == NULL || name == NULL || address == NULL || bytes == NULL) return MLAR_ERROR_ARGUMENT;
+    if (engine->backend == NULL) return MLAR_ERROR_STATE;
     if (kind < -1 || kind >= engine->layout.dims.config.kind_count) return MLAR_ERROR_ARGUMENT;
     for (int id = 0; id < MLAR_BUFFER_COUNT; id++) {
         if (strcmp(mlar_buffers[id].name, name) != 0) continue;

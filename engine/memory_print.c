@@ -66,9 +66,13 @@ mlar_status mlar_memory_print(const mlar_memory *given, int32_t json, mlar_write
         memory.stage_count != MLAR_POSITION_COUNT)
         return MLAR_ERROR_ARGUMENT;
     for (int32_t i = 0; i < memory.buffer_count; i++)
-        if (memory.buffers[i].kind < -1 || memory.buffers[i].kind >= MLAR_KINDS_MAX ||
+        if (memchr(memory.buffers[i].name, 0, sizeof memory.buffers[i].name) == NULL ||
+            memchr(memory.buffers[i].shape, 0, sizeof memory.buffers[i].shape) == NULL ||
+            memory.buffers[i].kind < -1 || memory.buffers[i].kind >= MLAR_KINDS_MAX ||
             memory.buffers[i].align_bytes == 0)
             return MLAR_ERROR_ARGUMENT;
+    for (int32_t i = 0; i < memory.stage_count; i++)
+        if (memchr(memory.stages[i], 0, sizeof memory.stages[i]) == NULL) return MLAR_ERROR_ARGUMENT;
     mlar_printable printable;
     make_printable(&memory, &printable);
     mlar_plan_view view = {.plan = &printable.plan,

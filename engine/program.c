@@ -65,11 +65,13 @@ mlar_status mlar_engine_resolve(const mlar_engine *engine, enum mlar_use use, in
 static mlar_status bind_layers(mlar_program *program, enum mlar_use use, const mlar_bindings *bindings,
                                mlar_diag *diag) {
     mlar_engine *engine = program->engine;
-    int32_t k = 0;
-    for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next, k++) {
+    /* The caller's array is spaced by the caller's sizeof, which a newer header may have grown. */
+    const char *at = (const char *)bindings;
+    for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next, at += bindings->struct_size) {
         mlar_layer_slot *slot = &engine->layers[i];
-        mlar_status status = mlar_engine_resolve(engine, use, program->kind, &bindings[k],
-                                                 program->capacity_rows, &slot->bound, diag);
+        mlar_status status =
+            mlar_engine_resolve(engine, use, program->kind, (const mlar_bindings *)(const void *)at,
+                                program->capacity_rows, &slot->bound, diag);
         if (status != MLAR_OK) return status;
     }
     return MLAR_OK;

@@ -125,6 +125,7 @@ mlar_status mlar_engine_enqueue(mlar_engine *engine, int32_t kind, const mlar_bi
 mlar_status mlar_engine_invalidate(mlar_engine *engine, void *stream) {
     (void)stream;
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
+    if (engine->backend == NULL) return MLAR_ERROR_STATE;
     engine->step_written = 0;
     for (int32_t i = 0; i < engine->layer_count; i++) engine->layers[i].written = 0;
     memset(engine->prepared_serial, 0, sizeof engine->prepared_serial);

@@ -7,6 +7,8 @@
 #ifndef MLAR_ENGINE_STRUCTS_H
 #define MLAR_ENGINE_STRUCTS_H
 
+#include "arena/fail.h"
+
 #include <mlarena/status.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,7 +18,7 @@
 static inline mlar_status mlar_struct_check(const void *given, size_t least, size_t known) {
     uint32_t size;
     memcpy(&size, given, sizeof size);
-    if (size < least) return MLAR_ERROR_STRUCT_SIZE;
+    if (size < least || size > known + MLAR_STRUCT_GROWTH_MAX) return MLAR_ERROR_STRUCT_SIZE;
     const unsigned char *bytes = given;
     for (size_t i = known; i < size; i++)
         if (bytes[i] != 0) return MLAR_ERROR_STRUCT_SIZE;

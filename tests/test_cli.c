@@ -247,7 +247,8 @@ static void bad_arguments_are_named(void **state) {
         {"--replays: 0 given", {"run", STEP, "--replays", "0"}},
         {"threads: 0 given, must be 1..256", {"run", STEP, "--threads", "0"}},
         {"cpu_isa: 'mmx' is unknown", {"run", STEP, "--device=cpu", "--isa", "mmx"}},
-        {"splits: 65 given, must be 0..64", {"run", STEP, "--device=cpu", "--splits", "65"}},
+        {"splits: 65 given, must be 0..64", {"run", STEP, "--policy=invariant", "--splits", "65"}},
+        {"--splits: needs --policy invariant", {"run", STEP, "--splits", "2"}},
         {"--isa: 'an-instruction-set-too-long' is unknown",
          {"doctor", "--device=cpu", "--isa", "an-instruction-set-too-long"}},
         {"--batches: '1,x'", {"bench", "--batches", "1,x"}},
@@ -267,6 +268,19 @@ static void bad_arguments_are_named(void **state) {
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
+}
+
+static void a_full_disk_is_a_failure(void **state) {
+    (void)state;
+    static const char *const all[][3] = {
+        {"--help"}, {"--version"}, {"run", "--help"}, {"plan"}, {"plan", "--json"}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        command_under.full_disk = true;
+        command_run(all[i][0], all[i][1], all[i][2], NULL);
+        command_under.full_disk = false;
+        command_must_exit(2);
+        assert_string_equal(command_said.err, "mlarena: standard output: cannot be written\n");
+    }
 }
 
 /* Processor time, so that a busy machine changes nothing: the whole process, its start included. */
@@ -290,6 +304,6 @@ int main(void) {
         cmocka_unit_test(help_lists_what_there_is),  cmocka_unit_test(plan_answers_with_the_query),
         cmocka_unit_test(every_command_speaks_json), cmocka_unit_test(progress_is_for_terminals),
         cmocka_unit_test(drawings_are_whole),        cmocka_unit_test(bad_arguments_are_named),
-        cmocka_unit_test(plan_takes_less_than_10_ms)};
+        cmocka_unit_test(a_full_disk_is_a_failure),  cmocka_unit_test(plan_takes_less_than_10_ms)};
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -106,6 +106,27 @@ static void results_are_written_whole_or_not_at_all(void **state) {
     assert_int_equal(files_in_directory(), 0);
 }
 
+/* Under any name: the step would be gone. Nothing is computed first: standard output stays empty. */
+static void the_step_itself_is_no_output(void **state) {
+    (void)state;
+    static uint8_t bytes[COPY_BYTES_MAX], after[COPY_BYTES_MAX];
+    size_t count = read_whole(SEED, bytes);
+    write_whole(input, bytes, count);
+    command_refuses("input.safetensors: is the step file itself", "run", input, "-o", input, NULL);
+    unlink(output);
+    assert_int_equal(link(input, output), 0);
+    command_refuses("output.safetensors: is the step file itself", "run", input, "-o", output, NULL);
+    unlink(output);
+    assert_int_equal(symlink(input, output), 0);
+    command_refuses("output.safetensors: is the step file itself", "run", input, "-o", output, NULL);
+    unlink(output);
+    assert_int_equal(read_whole(input, after), count);
+    assert_memory_equal(bytes, after, count);
+    command_refuses("exists and is not a regular file", "run", input, "-o", "/dev/null", NULL);
+    command_refuses("/nowhere/x.svg: cannot write: No such file", "bench", "--svg", "/nowhere/x.svg", NULL);
+    unlink(input);
+}
+
 static void a_read_only_directory_stays_as_it_is(void **state) {
     (void)state;
     command_under.unprivileged = true;
@@ -227,6 +248,7 @@ static void a_broken_file_is_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_are_written_whole_or_not_at_all),
+        cmocka_unit_test(the_step_itself_is_no_output),
         cmocka_unit_test(a_read_only_directory_stays_as_it_is),
         cmocka_unit_test(a_broken_header_is_named),
         cmocka_unit_test(a_broken_file_is_named),

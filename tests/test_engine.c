@@ -89,6 +89,10 @@ static void test_deinit_gives_everything_back(void **state) {
         MUST_BE(MLAR_ERROR_STATE, mlar_program_destroy(program));
         MUST_BE(MLAR_ERROR_STATE, mlar_engine_step(run->engine, &f.step, NULL));
         MUST_BE(MLAR_ERROR_STATE, mlar_engine_stats(run->engine, NULL, &stats));
+        MUST_BE(MLAR_ERROR_STATE, mlar_engine_invalidate(run->engine, NULL));
+        void *address = NULL;
+        uint64_t bytes = 0;
+        MUST_BE(MLAR_ERROR_STATE, mlar_engine_buffer(run->engine, -1, "counters", &address, &bytes));
         MUST_BE(MLAR_ERROR_STATE,
                 mlar_engine_enqueue(run->engine, 0, &f.bindings, CAPACITY, &f.step, NULL, NULL));
         MUST(mlar_arena_release(&run->arena, NULL));

@@ -87,10 +87,11 @@ MLAR_API mlar_status mlar_kv_token_offsets(int32_t layout, int32_t nope, int32_t
 
 /* Encode one token from nope + rope values. The nope values of each tile (dsv4 64, v32 128) are divided by
  * the tile's scale and rounded to fp8, to nearest even, saturating; the rope values are rounded to bf16. The
- * scale is amax / L, L the largest fp8 value (448, FNUZ 240): dsv4   rounded up to a power of two, amax taken
- * as 1e-4 at least; padding scale bytes are written as 0 v32    as it is, FLT_MIN at least A NaN value
- * becomes a NaN byte and does not take part in amax; an infinite one saturates, and beside it the rest of its
- * tile is lost. `scales` is not used by bf16 and may be NULL there; v32 needs record + nope. No alignment is
+ * scale is amax / L, L the largest fp8 value (448, FNUZ 240):
+ *     dsv4   rounded up to a power of two, amax taken as 1e-4 at least; padding scale bytes are written as 0
+ *     v32    as it is, FLT_MIN at least
+ * A NaN value becomes a NaN byte and does not take part in amax; an infinite one saturates, and beside it the rest
+ * of its tile is lost. `scales` is not used by bf16 and may be NULL there; v32 needs record + nope. No alignment is
  * asked for. The quotients of v32 are rounded in the calling thread's floating-point mode. */
 MLAR_API mlar_status mlar_kv_encode_f32(int32_t layout, int32_t fp8, int32_t nope, int32_t rope,
                                         const float *values, uint8_t *record, uint8_t *scales);

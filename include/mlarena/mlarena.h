@@ -25,12 +25,13 @@
  * its own stream instead, also while that stream is being captured.
  *
  * Rules that hold everywhere. The caller owns every pointer it passes; the library keeps device addresses
- * from capture to destroy and keeps no host pointer except the host block, the arena and the device. No
+ * from capture to destroy and keeps no host pointer except the host block, the arena, the device, and the
+ * config's parallel and parallel_context. No
  * function is safe to call on one engine from two threads at once; different engines may run on different
  * threads. At most one step is in flight on an arena; the host orders it. Functions marked "pure" touch
- * nothing but their arguments. Every struct starts with struct_size = sizeof(it) and grows only at its end; a
- * larger struct than this library knows is accepted only if its unknown tail is zero. Every function returns
- * mlar_status; MLAR_ERROR_ARGUMENT (a null pointer) and MLAR_ERROR_STRUCT_SIZE are common to all and not
+ * nothing but their arguments. A struct with a struct_size, set to sizeof(it), may grow at its end: a larger one
+ * than this library knows is accepted only if its unknown tail is zero. Other structs never change their size.
+ * Functions that can fail return mlar_status; MLAR_ERROR_ARGUMENT (a null pointer) and MLAR_ERROR_STRUCT_SIZE are common to all and not
  * repeated below. `diag` may be NULL.
  *
  * Which field may change when:
@@ -47,8 +48,7 @@
  *   rows (by value, or an address of one)          -        -          -        set
  *   contents of q, caches, lists, lens, sink       -        data       data     data
  *
- * Which call is valid when (a dash is MLAR_ERROR_STATE; "forked" is a child process of a CPU engine with
- * workers):
+ * Which call is valid when (a dash is MLAR_ERROR_STATE; "forked": in a child of a process with CPU workers):
  *
  *   call                         ready  program open  host captures   device lost   forked
  *   capture                      ok     ok            CAPTURING       DEVICE_LOST   FORKED
@@ -58,6 +58,7 @@
  *   selftest, stats, guards      ok     ok            CAPTURING       DEVICE_LOST   FORKED
  *   poison, reset counters       ok     ok            CAPTURING       DEVICE_LOST   FORKED
  *   invalidate, program_destroy  ok     ok            ok              ok            ok
+ *   buffer                       ok     ok            ok              ok            ok
  *   deinit                       ok     ok            CAPTURING       ok            ok
  *
  * A replay without a step, or by policy balanced without a prepare since the last step, is a dash. It asks
@@ -324,7 +325,7 @@ MLAR_API mlar_status mlar_device_wait(mlar_device *device, void *stream);
 /* A paged KV cache: bytes [num_blocks][block_stride_bytes], read in place. Layouts: kv_cache.h. 32 bytes. */
 typedef struct mlar_cache {
     const void *base;            /* multiple of 16: fast path; of 2: slower, equal; odd: refused */
-    uint64_t block_stride_bytes; /* at least mlar_kv_block_bytes; same alignment rule */
+    uint64_t block_stride_bytes; /* at least mlar_kv_block_stride_min; same alignment rule */
     int64_t num_blocks;          /* num_blocks * block_size < 2^31 */
     int32_t block_size;          /* tokens, 1..65536 */
     int32_t reserved;
@@ -353,7 +354,7 @@ enum { MLAR_TAIL_ZERO = 0, MLAR_TAIL_UNTOUCHED = 1 };
 
 /* The addresses and strides of one layer. Device addresses (the host's own on the CPU). Strides in elements;
  * the last dimension is contiguous. `out` and `lse` may overlap neither each other, nor an input, nor the
- * arena. */
+ * arena; each counts as one range from its first byte to its last, gaps between strides included. */
 typedef struct mlar_bindings {
     uint32_t struct_size;
     int32_t out_type;
@@ -402,7 +403,7 @@ MLAR_API mlar_status mlar_engine_init(const mlar_config *config, mlar_device *de
                                       void *host_memory, uint64_t host_bytes, mlar_engine **engine,
                                       mlar_diag *diag);
 
-/* Record the sequence of `layer_count` layers of one kind (bindings[layer_count]) for up to capacity_rows
+/* Record the sequence of `layer_count` layers of one kind (bindings[layer_count], all of one struct_size) for up to capacity_rows
  * rows. Nothing is computed and no bound contents are read. Setup: may block. Any lengths may be in the lists
  * at this time. MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY (capacity_rows > max_rows), _LIMIT (programs, layers,
  * nodes), _FORKED, _CAPTURING, _DEVICE, _DEVICE_LOST. */

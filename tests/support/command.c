@@ -65,6 +65,7 @@ static void become(char *const *arguments, stream out, stream err) {
     if (dup2(input, 0) < 0 || dup2(out.written, 1) < 0 || dup2(err.written, 2) < 0) _exit(CANNOT_START);
     close(out.read);
     close(err.read);
+    if (command_under.full_disk && dup2(open("/dev/full", O_WRONLY), 1) < 0) _exit(CANNOT_START);
     if (command_under.file_bytes > 0) {
         rlim_t bytes = (rlim_t)command_under.file_bytes;
         const struct rlimit limit = {.rlim_cur = bytes, .rlim_max = bytes};

@@ -28,6 +28,7 @@ extern command_result command_said;
 typedef struct command_conditions {
     bool terminal;     /* standard error is a terminal */
     bool unprivileged; /* as user 65534, if this is root: permissions of files then count */
+    bool full_disk;    /* standard output cannot be written */
     long file_bytes;   /* no file may grow beyond this; 0: no limit */
 } command_conditions;
 extern command_conditions command_under;

@@ -168,8 +168,9 @@ static int calls_for(const options *o, const place *where, const workload *w) {
     int64_t given = 0;
     if (configure_replays(o, &given) == 0 && given > 0) return (int)given;
     if (where->device != NULL) return DEFAULT_CALLS;
+    if (!(w->flops > 4e9 / DEFAULT_CALLS)) return DEFAULT_CALLS; /* no keys at all: 0 */
     int calls = (int)(4e9 / w->flops);
-    return calls < 1 ? 1 : calls > DEFAULT_CALLS ? DEFAULT_CALLS : calls;
+    return calls < 1 ? 1 : calls;
 }
 
 static int bench_point_run(const options *o, place *where, const workload *w, int32_t strategy,
@@ -257,7 +258,8 @@ int command_bench(const options *o) {
                         BENCH_BATCHES);
     int64_t replays;
     int32_t strategies[2];
-    int graph, code = configure_model(o, &report.config);
+    int graph, code = configure_output(o->svg, NULL);
+    if (code == 0) code = configure_model(o, &report.config);
     if (code == 0) code = configure_run(o, &report.config);
     if (code == 0) code = configure_replays(o, &replays);
     if (code == 0) code = configure_graph(o, &graph);

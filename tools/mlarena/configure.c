@@ -5,9 +5,14 @@
 
 #include "configure.h"
 
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const char *const layouts[] = {"dsv4", "v32", "bf16", NULL};
 static const char *const strategies[] = {"auto", "gather", "direct", NULL};
@@ -95,6 +100,21 @@ int configure_model(const options *o, mlar_config *config) {
     return one_kind(o, config);
 }
 
+int configure_output(const char *path, const char *input) {
+    struct stat to, from;
+    char folder[PATH_MAX];
+    if (path == NULL) return 0;
+    if (stat(path, &to) == 0) {
+        if (!S_ISREG(to.st_mode)) return unusable("%s: exists and is not a regular file", path);
+        if (input != NULL && stat(input, &from) == 0 && from.st_dev == to.st_dev && from.st_ino == to.st_ino)
+            return unusable("%s: is the step file itself; the results would replace it", path);
+    }
+    if (strlen(path) >= sizeof folder) return unusable("%s: too long a name", path);
+    memcpy(folder, path, strlen(path) + 1);
+    if (access(dirname(folder), W_OK) != 0) return unusable("%s: cannot write: %s", path, strerror(errno));
+    return 0;
+}
+
 int configure_replays(const options *o, int64_t *replays) {
     if (o->replays == 0 || o->replays > REPLAYS_MAX)
         return unusable("--replays: %lld given, must be 1..%d", (long long)o->replays, REPLAYS_MAX);
@@ -115,6 +135,8 @@ int configure_run(const options *o, mlar_config *config) {
     if (!failed) failed = choose("runtime-check", o->runtime_check, checks, &config->runtime_check);
     if (failed) return failed;
     if (o->splits >= 0) config->splits = (int32_t)o->splits;
+    if (o->splits > 0 && config->policy != MLAR_POLICY_BATCH_INVARIANT)
+        return unusable("--splits: needs --policy invariant (balanced decides by the lengths of each step)");
     if (o->isa != NULL) {
         if (strlen(o->isa) >= sizeof config->cpu_isa) return unusable("--isa: '%s' is unknown", o->isa);
         snprintf(config->cpu_isa, sizeof config->cpu_isa, "%s", o->isa);

@@ -31,7 +31,7 @@ static void usage(void) {
            "unusable input.\n");
 }
 
-int main(int argc, char **argv) {
+static int run_command(int argc, char **argv) {
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         usage();
@@ -51,10 +51,14 @@ int main(int argc, char **argv) {
             options_help(commands[i].id);
             return EXIT_WITHIN;
         }
-        int code = commands[i].run(&o);
-        /* A full disk behind a redirected report is a failure, whatever the report says. */
-        if (fflush(stdout) != 0 || ferror(stdout)) return unusable("standard output: cannot be written");
-        return code;
+        return commands[i].run(&o);
     }
     return unusable("'%s' is no command (plan, run, bench, doctor)", argv[1]);
+}
+
+int main(int argc, char **argv) {
+    int code = run_command(argc, argv);
+    /* A full disk behind a redirected report is a failure, whatever the report says. */
+    if (fflush(stdout) != 0 || ferror(stdout)) return unusable("standard output: cannot be written");
+    return code;
 }
