@@ -53,30 +53,50 @@ typedef struct mlar_row_lists {
     int32_t tiles;                           /* key tiles of the row, at least 1 */
 } mlar_row_lists;
 
-/* Length of a row's list, clamped to the width; *first is where it begins in scope->indices. A ragged list
- * whose indptr decreases or is negative is empty. */
-MLAR_FN int32_t mlar_row_length(const mlar_scope_params *scope, int32_t row, int64_t *first) {
+/* What a list's length follows from, as it stands in memory. */
+typedef struct mlar_length_words {
+    int32_t begin, end;
+} mlar_length_words;
+
+MLAR_FN mlar_length_words mlar_length_words_of(const mlar_scope_params *scope, int32_t row) {
+    mlar_length_words words = {0, scope->width};
     if (scope->list_form == MLAR_LIST_RAGGED) {
-        int32_t begin = scope->lens[row], end = scope->lens[row + 1];
-        int32_t empty = begin < 0 || end <= begin;
-        *first = empty ? 0 : begin;
-        return empty ? 0 : mlar_min_i32(end - begin, scope->width);
+        words.begin = scope->lens[row];
+        words.end = scope->lens[row + 1];
+    } else if (scope->lens) {
+        words.end = scope->lens[scope->rows_per_len == 1 ? row : row / scope->rows_per_len];
     }
-    *first = row * scope->index_row_stride;
-    if (!scope->lens) return scope->width;
-    return mlar_max_i32(0, mlar_min_i32(scope->lens[row / scope->rows_per_len], scope->width));
+    return words;
 }
 
-/* `row` must be live: the lists of other rows are not there to be read. */
+/* Length of a row's list, clamped to the width; *first is where it begins in scope->indices. A ragged list
+ * whose indptr decreases or is negative is empty. */
+MLAR_FN int32_t mlar_row_length(const mlar_scope_params *scope, int32_t row, mlar_length_words words,
+                                int64_t *first) {
+    if (scope->list_form == MLAR_LIST_RAGGED) {
+        int32_t empty = words.begin < 0 || words.end <= words.begin;
+        *first = empty ? 0 : words.begin;
+        return empty ? 0 : mlar_min_i32(words.end - words.begin, scope->width);
+    }
+    *first = row * scope->index_row_stride;
+    return mlar_max_i32(0, mlar_min_i32(words.end, scope->width));
+}
+
+/* `row` must be live: the lists of other rows are not there to be read. Both scopes' words are read before either is
+ * used: on a GPU that is one trip to memory instead of two. */
 MLAR_FN mlar_row_lists mlar_row_lists_of(const mlar_layer_params *layer, int32_t row) {
+    const mlar_length_words none = {0, 0};
+    const mlar_length_words window = mlar_length_words_of(&layer->scope[0], row);
+    const mlar_length_words extra =
+        layer->scope_count > 1 ? mlar_length_words_of(&layer->scope[1], row) : none;
     mlar_row_lists lists;
     int64_t first = 0;
-    lists.length[0] = mlar_row_length(&layer->scope[0], row, &first);
+    lists.length[0] = mlar_row_length(&layer->scope[0], row, window, &first);
     lists.entries[0] = lists.length[0] ? layer->scope[0].indices + first : layer->scope[0].indices;
     lists.length[1] = 0;
     lists.entries[1] = lists.entries[0];
     if (layer->scope_count > 1) {
-        lists.length[1] = mlar_row_length(&layer->scope[1], row, &first);
+        lists.length[1] = mlar_row_length(&layer->scope[1], row, extra, &first);
         lists.entries[1] = lists.length[1] ? layer->scope[1].indices + first : layer->scope[1].indices;
     }
     lists.tiles = mlar_max_i32(1, mlar_ceil_div(lists.length[0], MLAR_KEY_TILE) +

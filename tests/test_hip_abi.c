@@ -212,6 +212,7 @@ CALL1(hip, hipError_t, module_unload, hipModuleUnload, void *, hipModule_t);
 CALL3(hip, hipError_t, module_function, hipModuleGetFunction, void **, hipFunction_t *, void *, hipModule_t,
       const char *, const char *);
 NOT_HERE(hip, function_set);
+NOT_HERE(hip, launch_extended);
 CALL_LAUNCH(hip, hipError_t, launch, hipModuleLaunchKernel, hipFunction_t, hipStream_t);
 CALL2(hip, hipError_t, stream_create, hipStreamCreateWithFlags, void **, hipStream_t *, unsigned, unsigned);
 CALL1(hip, hipError_t, stream_destroy, hipStreamDestroy, void *, hipStream_t);
@@ -324,6 +325,16 @@ SAME_FIELD(mlar_cuda_node_params, arguments, CUDA_KERNEL_NODE_PARAMS_v2, kernelP
 SAME_FIELD(mlar_cuda_node_params, extra, CUDA_KERNEL_NODE_PARAMS_v2, extra);
 SAME_FIELD(mlar_cuda_node_params, kernel, CUDA_KERNEL_NODE_PARAMS_v2, kern);
 SAME_FIELD(mlar_cuda_node_params, context, CUDA_KERNEL_NODE_PARAMS_v2, ctx);
+SAME_SIZE(mlar_cuda_launch_config, CUlaunchConfig);
+SAME_START(mlar_cuda_launch_config, grid, CUlaunchConfig, gridDimX);
+SAME_START(mlar_cuda_launch_config, block, CUlaunchConfig, blockDimX);
+SAME_FIELD(mlar_cuda_launch_config, lds_bytes, CUlaunchConfig, sharedMemBytes);
+SAME_FIELD(mlar_cuda_launch_config, stream, CUlaunchConfig, hStream);
+SAME_FIELD(mlar_cuda_launch_config, attributes, CUlaunchConfig, attrs);
+SAME_FIELD(mlar_cuda_launch_config, attribute_count, CUlaunchConfig, numAttrs);
+SAME_SIZE(mlar_cuda_launch_attribute, CUlaunchAttribute);
+SAME_FIELD(mlar_cuda_launch_attribute, id, CUlaunchAttribute, id);
+SAME_START(mlar_cuda_launch_attribute, value, CUlaunchAttribute, value);
 
 CALL1(cuda, CUresult, init, cuInit, unsigned, unsigned);
 CALL1(cuda, CUresult, get_driver_version, cuDriverGetVersion, int *, int *);
@@ -377,6 +388,8 @@ CALL3(cuda, CUresult, graph_nodes, cuGraphGetNodes, void *, CUgraph, void **, CU
       size_t *);
 CALL3(cuda, CUresult, graph_node_params, cuGraphExecKernelNodeSetParams_v2, void *, CUgraphExec, void *,
       CUgraphNode, const void *, const CUDA_KERNEL_NODE_PARAMS_v2 *);
+CALL4(cuda, CUresult, launch_extended, cuLaunchKernelEx, const void *, const CUlaunchConfig *, void *,
+      CUfunction, void **, void **, void **, void **);
 CALL4(cuda, CUresult, copy_in, cuMemcpyHtoDAsync_v2, void *, CUdeviceptr, const void *, const void *, size_t,
       size_t, void *, CUstream);
 CALL4(cuda, CUresult, copy_out, cuMemcpyDtoHAsync_v2, void *, void *, void *, CUdeviceptr, size_t, size_t,
@@ -396,6 +409,7 @@ static void test_cuda(void **state) {
     };
     same_symbols(pairs, sizeof pairs / sizeof *pairs);
     const mlar_vendor *vendor = vendor_of(MLAR_DEVICE_CUDA);
+    assert_int_equal(MLAR_CUDA_ATTRIBUTE_OVERLAP, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION);
     assert_int_equal(vendor->attribute_compute_units, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
     assert_int_equal(vendor->attribute_wave, CU_DEVICE_ATTRIBUTE_WARP_SIZE);
     assert_int_equal(vendor->attribute_pools, CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED);

@@ -317,7 +317,8 @@ static void wild_numbers_are_clamped(void **state) {
         mlar_stage_args args = {.rows = wild[row], .capacity_rows = 100};
         const mlar_step_params step = {.rows_device = &wild[row]}, by_value = {.rows = wild[row]};
         int64_t first;
-        assert_int_equal(mlar_row_length(&dense, row, &first), clamped[row]);
+        assert_int_equal(mlar_row_length(&dense, row, mlar_length_words_of(&dense, row), &first),
+                         clamped[row]);
         assert_true(first == (int64_t)row << 30);
         assert_int_equal(mlar_live_rows(&args), clamped[row]);
         args.rows = 50;
@@ -332,7 +333,8 @@ static void wild_numbers_are_clamped(void **state) {
     for (int32_t row = 0; row < 6; ++row) {
         const mlar_scope_params ragged = {.width = 100, .lens = indptr, .list_form = MLAR_LIST_RAGGED};
         int64_t first;
-        assert_int_equal(mlar_row_length(&ragged, row, &first), lengths[row]);
+        assert_int_equal(mlar_row_length(&ragged, row, mlar_length_words_of(&ragged, row), &first),
+                         lengths[row]);
         if (lengths[row]) assert_true(first == indptr[row]);
     }
     {

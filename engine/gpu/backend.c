@@ -125,6 +125,23 @@ static mlar_status gpu_idle(void *opaque, void *stream, mlar_diag *diag) {
 
 /* ---- launches ---- */
 
+/* The runtime's own launch; the one with attributes for what may overlap, where there is such. */
+static int launch_now(const mlar_runtime *runtime, const mlar_kernel_call *call, void **arguments,
+                      void *stream) {
+    mlar_cuda_launch_attribute overlap = {.id = MLAR_CUDA_ATTRIBUTE_OVERLAP, .value = {1}};
+    const mlar_cuda_launch_config config = {.grid = {call->grid, 1, 1},
+                                            .block = {call->block, 1, 1},
+                                            .lds_bytes = call->lds_bytes,
+                                            .stream = stream,
+                                            .attributes = &overlap,
+                                            .attribute_count = 1};
+    if (call->overlaps && runtime->launch_extended != NULL &&
+        runtime->driver_version >= MLAR_CUDA_VERSION_OVERLAP)
+        return runtime->launch_extended(&config, call->function, arguments, NULL);
+    return runtime->launch(call->function, call->grid, 1, 1, call->block, 1, 1, call->lds_bytes, stream,
+                           arguments, NULL);
+}
+
 static mlar_status launch_call(mlar_gpu_state *state, const mlar_kernel_call *call, void *argument,
                                void *stream, mlar_diag *diag) {
     void *arguments[] = {argument};
@@ -137,9 +154,8 @@ static mlar_status launch_call(mlar_gpu_state *state, const mlar_kernel_call *ca
                                    diag);
     }
     mlar_device_count_calls(state->device, 1);
-    int error = state->device->runtime.launch(
-        call->function, call->grid, 1, 1, call->block, 1, 1, call->lds_bytes,
-        state->recording >= 0 ? state->capture_stream : stream, arguments, NULL);
+    int error = launch_now(&state->device->runtime, call, arguments,
+                           state->recording >= 0 ? state->capture_stream : stream);
     return mlar_runtime_status(&state->device->runtime, error, "hipModuleLaunchKernel", diag);
 }
 

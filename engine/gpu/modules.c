@@ -86,7 +86,8 @@ mlar_status mlar_modules_call(const mlar_modules *modules, int32_t stage, const 
                 *call = (mlar_kernel_call){.function = modules->function[i].handle,
                                            .grid = launch.grid_blocks,
                                            .block = launch.block_threads,
-                                           .lds_bytes = launch.dynamic_lds_bytes};
+                                           .lds_bytes = launch.dynamic_lds_bytes,
+                                           .overlaps = launch.overlaps};
                 return MLAR_OK;
             }
     return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "stage", stage, 0, "stage %d: no kernel for %s",

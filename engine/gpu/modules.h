@@ -27,6 +27,7 @@ typedef struct mlar_modules {
 typedef struct mlar_kernel_call {
     void *function;
     uint32_t grid, block, lds_bytes;
+    int32_t overlaps; /* launch.h */
 } mlar_kernel_call;
 
 /* Loads every image for `arch` and resolves every kernel in it: nothing is looked up later.

@@ -34,7 +34,9 @@ enum {
     MLAR_GPU_POINTER_RANGE_BYTES = 12,
     MLAR_GPU_MEMORY_HOST = 1, /* memory type; HIP before 6.0 counted from 0 */
     MLAR_HIP5_MEMORY_HOST = 0,
-    MLAR_CUDA_CAPABILITY_MAJOR = 75, /* device attributes that only CUDA has */
+    MLAR_CUDA_ATTRIBUTE_OVERLAP = 6,   /* launch attribute: programmatic stream serialization */
+    MLAR_CUDA_VERSION_OVERLAP = 12040, /* graphs keep it from 12.3 on */
+    MLAR_CUDA_CAPABILITY_MAJOR = 75,   /* device attributes that only CUDA has */
     MLAR_CUDA_CAPABILITY_MINOR = 76
 };
 
@@ -70,6 +72,22 @@ typedef struct mlar_cuda_node_params {
     void *kernel;
     void *context;
 } mlar_cuda_node_params;
+
+/* CUlaunchConfig, 56 bytes, and CUlaunchAttribute, 72. */
+typedef struct mlar_cuda_launch_attribute {
+    int32_t id;
+    int32_t padding;
+    int32_t value[16];
+} mlar_cuda_launch_attribute;
+
+typedef struct mlar_cuda_launch_config {
+    uint32_t grid[3];
+    uint32_t block[3];
+    uint32_t lds_bytes;
+    void *stream;
+    mlar_cuda_launch_attribute *attributes;
+    uint32_t attribute_count;
+} mlar_cuda_launch_config;
 
 /* What the vendors number differently. */
 typedef struct mlar_vendor {

@@ -20,6 +20,6 @@
 
 /* attend_sm90.hip: threads of a block, and the dynamic shared memory that it asserts to be enough. */
 #define MLAR_SM90_THREADS   512
-#define MLAR_SM90_LDS_BYTES 231168
+#define MLAR_SM90_LDS_BYTES 217088
 
 #endif

@@ -7,9 +7,13 @@
  * (sm90_fetch.h); the other eight attend, by one of two ways that the schedule's head group decides: more than 32
  * heads on wgmma (sm90_wide.h), up to 32 on mma (sm90_narrow.h). The registers of a multiprocessor are dealt out
  * accordingly: 128 each at launch, then 512 to four threads, one of each warpgroup. */
+#include "kernels/gpu/attend_sizes.h"
 #include "kernels/gpu/sm90_fetch.h"
 #include "kernels/gpu/sm90_narrow.h"
 #include "kernels/gpu/sm90_wide.h"
+
+static_assert(SM90_SHARED_BYTES <= MLAR_SM90_LDS_BYTES, "the launch provides what the layout needs");
+static_assert(SM90_THREADS == MLAR_SM90_THREADS, "the launch and the roles agree");
 
 extern __shared__ __align__(1024) uint8_t sm90_shared[];
 
@@ -23,48 +27,38 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
     b.layer = &control->layer;
     b.control = control;
     b.base = sm90_keep(sm90_address(sm90_shared));
-    b.raw = b.base + (heads_per_group > SM90_NARROW_HEADS ? SM90_AT_WIDE_RAW : SM90_AT_NARROW_RAW);
-    b.slots = heads_per_group > SM90_NARROW_HEADS ? SM90_WIDE_SLOTS : SM90_NARROW_SLOTS;
 
     if (thread < (int32_t)(sizeof(mlar_layer_params) / 8))
         ((uint64_t *)&control->layer)[thread] = ((const uint64_t *)mlar_layer_of(args))[thread];
     if (thread == SM90_CONSUMERS) control->share = sm90_share_of(args);
     if (thread == SM90_GROUP) {
-        MLAR_UNROLL for (int32_t slot = 0; slot < SM90_NARROW_SLOTS; ++slot) {
-            sm90_barrier_init(SM90_CONTROL(&b, raw_full) + 8 * (uint32_t)slot, 33);
-            sm90_barrier_init(SM90_CONTROL(&b, raw_empty) + 8 * (uint32_t)slot, 1);
-        }
         MLAR_UNROLL for (int32_t stage = 0; stage < 2; ++stage) {
             sm90_barrier_init(sm90_full(&b, stage), 8);
             sm90_barrier_init(sm90_empty(&b, stage, 0), 8);
             sm90_barrier_init(sm90_empty(&b, stage, 1), 8);
             sm90_barrier_init(sm90_probs(&b, stage), 4);
         }
-        sm90_barrier_init(SM90_CONTROL(&b, begun), SM90_COPIERS);
         sm90_barrier_init_done();
     }
     mlar_block_sync();
+    mlar_let_next_begin();
 
     if (group >= 2) {
-        SM90_REGISTERS_LESS(64);
-        const int32_t warp = mlar_wave() - SM90_CONSUMERS / 32;
-        if (warp < SM90_COPIERS)
-            sm90_copy(&b, warp);
-        else
-            sm90_convert_octets(&b, warp - SM90_COPIERS);
+        SM90_REGISTERS_LESS(80);
+        sm90_fetch(&b);
         if (control->layer.tail_zero)
             sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_THREADS - SM90_CONSUMERS);
     } else if (heads_per_group <= SM90_NARROW_HEADS) {
-        SM90_REGISTERS_MORE(192);
+        SM90_REGISTERS_MORE(176);
         if (heads_per_group <= 16)
             sm90_narrow<1>(&b);
         else
             sm90_narrow<2>(&b);
     } else if (group == 0) {
-        SM90_REGISTERS_MORE(216);
+        SM90_REGISTERS_MORE(192);
         sm90_wide_left(&b);
     } else {
-        SM90_REGISTERS_MORE(168);
+        SM90_REGISTERS_MORE(160);
         sm90_wide_right(&b);
     }
 }

@@ -128,6 +128,10 @@ MLAR_DEVICE void mlar_atomic_add_u64(uint64_t *where, uint64_t value) {
     __hip_atomic_fetch_add((MLAR_GLOBAL uint64_t *)where, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
 
+/* What launch.h calls overlap is not there. */
+MLAR_DEVICE void mlar_let_next_begin(void) {}
+MLAR_DEVICE void mlar_wait_for_last(void) {}
+
 MLAR_DEVICE float mlar_exp2(float x) {
     return __builtin_amdgcn_exp2f(x);
 }
@@ -195,6 +199,16 @@ MLAR_DEVICE uint32_t mlar_lane_get_u32(uint32_t value, int32_t from) {
 MLAR_DEVICE void mlar_atomic_add_u64(uint64_t *where, uint64_t value) {
     asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(where)), "l"(value)
                  : "memory");
+}
+
+/* Overlap (launch.h): once every block has said so or ended, the next kernel may begin ... */
+MLAR_DEVICE void mlar_let_next_begin(void) {
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+/* ... and here it waits until this one has ended and what it wrote can be seen. Every block of it must: else it could
+ * be over before this one, and the kernel after it would begin too early. */
+MLAR_DEVICE void mlar_wait_for_last(void) {
+    asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
 MLAR_DEVICE float mlar_exp2(float x) {

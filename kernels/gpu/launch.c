@@ -81,7 +81,7 @@ static const attend_kernel *attend_kernel_of(const gpu_arch *arch, const mlar_sh
 
 /* Blocks of the small kernels that a compute unit holds at once; more would wait, and each takes items in
  * turns. */
-enum { GATHER_BLOCKS_PER_UNIT = 4, COMBINE_BLOCKS_PER_UNIT = 4, COMBINE_HEADS_PER_BLOCK = 4 };
+enum { GATHER_BLOCKS_PER_UNIT = 4, COMBINE_BLOCKS_PER_UNIT = 6, COMBINE_HEADS_PER_BLOCK = 2 };
 
 static uint32_t at_most(int64_t wanted, int64_t limit) {
     const int64_t blocks = wanted < limit ? wanted : limit;
@@ -108,6 +108,7 @@ static int32_t small_launch(int32_t stage, uint32_t blocks, mlar_gpu_launch *lau
     launch->kernel = small_kernels[stage].kernel;
     launch->grid_blocks = blocks;
     launch->block_threads = small_kernels[stage].threads;
+    launch->overlaps = stage == MLAR_STAGE_COMBINE;
     launch->dynamic_lds_bytes = 0;
     return 1;
 }
@@ -118,6 +119,7 @@ static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, 
     launch->kernel = direct ? attend->direct : attend->gathered;
     launch->grid_blocks = blocks;
     launch->block_threads = MLAR_BLOCK_THREADS;
+    launch->overlaps = 0;
     launch->dynamic_lds_bytes = arch->nvidia ? attend->lds_bytes : 0;
     return 1;
 }
@@ -140,6 +142,7 @@ static int32_t sm90_launch(uint32_t blocks, mlar_gpu_launch *launch) {
     launch->kernel = sm90_kernel;
     launch->grid_blocks = blocks;
     launch->block_threads = MLAR_SM90_THREADS;
+    launch->overlaps = 0;
     launch->dynamic_lds_bytes = MLAR_SM90_LDS_BYTES;
     return 1;
 }

@@ -17,6 +17,9 @@ typedef struct mlar_gpu_launch {
         *kernel; /* its name there; the one argument is a mlar_stage_args (set_block: mlar_set_block_args) */
     uint32_t grid_blocks; /* one-dimensional */
     uint32_t block_threads;
+    int32_t
+        overlaps; /* may begin while the kernel before it still runs, and waits for its end by itself (gpu.h):
+                         where the runtime offers that, it spares most of a launch's latency */
     uint32_t dynamic_lds_bytes; /* above 48 KB NVIDIA wants the kernel's limit raised first; 0 on AMD */
 } mlar_gpu_launch;
 

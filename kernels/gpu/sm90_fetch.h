@@ -2,11 +2,15 @@
  *
  * sm90_fetch.h: the fetching warps of the tuned NVIDIA engine: cache bytes in, bf16 key tiles in shared memory out.
  *
- * Copiers look up tokens and ask for their bytes, a whole token at a time: 32 lanes with 16 bytes each reach the 576
- * of one record, then the next, which the memory answers twice as fast as eight records at once. The bytes land in a
- * ring of raw slots, so that about 24 KB are always under way whatever else the block does. Converters take an octet
- * into registers, four lanes a token, each a quarter of it: 16 bytes of every 64 (one chunk under each of the seven
- * scales) and 32 of the 128 bytes of rope.
+ * Eight warps; each has one octet, eight tokens, of every tile, and needs no other warp for it. A tile's bytes are
+ * under way in registers while the tile before is converted: as soon as a pair of tokens has been converted, the same
+ * registers are what the same pair of the next tile is asked into. So a whole tile, 36 KB, is always under way,
+ * whatever else the block does. The tile after that is looked up meanwhile, and the indices of the one after that are
+ * on their way.
+ *
+ * A lane's share. Of the 448 fp8 of a token, 16 lanes have 256 at a time, 16 each, so that a warp asks for 256 bytes in
+ * a row of two tokens (the memory answers few long pieces sooner than many short ones). Of the 128 bytes of rope, 4
+ * lanes have 64 at a time. Lanes are numbered so that what they write falls on all banks.
  *
  * Conversion is SPEC section 3 to the bit, NaN as 0 (section 5). With p = sign | seven other bits placed at bit 4 of
  * a bf16, p is the value times 2^-120 (OCP) or 2^-119 (FNUZ), subnormals included, and one bf16 product with the
@@ -17,55 +21,14 @@
 
 #include "kernels/gpu/sm90_work.h"
 
-#define SM90_NOPE_CHUNKS 7 /* of a lane; one under each scale */
-#define SM90_ROPE_CHUNKS 2
-#define SM90_HALVES      0x00800080u /* a byte times this: the byte as exponent of both bf16 of a word */
+#define SM90_PAIRS  4           /* of tokens in an octet */
+#define SM90_HALVES 0x00800080u /* a byte times this: the byte as exponent of both bf16 of a word */
 
-/* A token in a slot: the address of its record, a multiple of 16, plus one if its encoding is FNUZ; 0: it does not
- * count, and its bytes are left over from another. */
-MLAR_DEVICE const uint8_t *sm90_record_bytes(uint64_t record) {
-    return (const uint8_t *)(record & ~15ull);
-}
-
-/* The encoding's power of two as exponent of both bf16 of a word; 0 for a token that does not count. */
+/* The encoding's power of two as exponent of both bf16 of a word. */
 #define SM90_BIAS_OCP  (120 * SM90_HALVES)
 #define SM90_BIAS_FNUZ (119 * SM90_HALVES)
-MLAR_DEVICE uint32_t sm90_record_bias(uint64_t record) {
-    return record & 1 ? SM90_BIAS_FNUZ : record ? SM90_BIAS_OCP : 0;
-}
-
-/* ---- the ring ---- */
-
-/* A place in the ring of raw slots, and the parity of the phases that complete there this time round. */
-typedef struct sm90_ring {
-    int32_t slot;
-    uint32_t parity;
-} sm90_ring;
-
-MLAR_DEVICE void sm90_ring_on(const sm90_block *b, sm90_ring *ring, int32_t by) {
-    ring->slot += by;
-    while (ring->slot >= b->slots) ring->slot -= b->slots, ring->parity ^= 1;
-}
-MLAR_DEVICE uint32_t sm90_raw_full(const sm90_block *b, const sm90_ring *ring) {
-    return SM90_CONTROL(b, raw_full) + 8 * (uint32_t)ring->slot;
-}
-MLAR_DEVICE uint32_t sm90_raw_empty(const sm90_block *b, const sm90_ring *ring) {
-    return SM90_CONTROL(b, raw_empty) + 8 * (uint32_t)ring->slot;
-}
-MLAR_DEVICE uint32_t sm90_raw(const sm90_block *b, const sm90_ring *ring) {
-    return b->raw + (uint32_t)ring->slot * SM90_RAW_BYTES;
-}
 
 /* ---- the block's tiles, one at a time ---- */
-
-/* A run is what a part has of one scope's list. */
-typedef struct sm90_tiles {
-    const int32_t *entries; /* of the run's next tile */
-    int32_t count;          /* entries from there to the list's end */
-    int32_t left;           /* tiles of the run */
-    int32_t scope;          /* of the run, and so of the tile last begun; -1: none was left */
-    int32_t row, tile;      /* the tile after the run; the share says which is the last */
-} sm90_tiles;
 
 /* The next run that has tiles; left stays 0 if there is none. */
 MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
@@ -87,119 +50,90 @@ MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
     }
 }
 
-/* Begins the next tile: what the index list says of the lane's two tokens, -1 beyond the list's end. */
-MLAR_DEVICE void sm90_next_slots(const sm90_block *b, sm90_tiles *t, int32_t slot[2]) {
-    slot[0] = slot[1] = -1;
-    if (t->left == 0) sm90_next_run(b, t);
-    if (t->left == 0) {
-        t->scope = -1;
-        return;
+/* Begins the next tile: asks for what the index list says of the octet's tokens, -1 beyond the list's end. Where the
+ * warp stands is kept in shared memory, and so is this: registers are scarce, and a wait for one load into them is one
+ * for all, the keys' bytes too. */
+MLAR_DEVICE void sm90_next_slots(const sm90_block *b, int32_t octet, int32_t lane) {
+    sm90_tiles *const where = &b->control->tiles[octet];
+    const uint32_t to = SM90_CONTROL(b, slots) + (uint32_t)(8 * octet + lane) * 4;
+    const int32_t token = 8 * octet + lane;
+    sm90_tiles t = *where;
+    if (t.left == 0) sm90_next_run(b, &t);
+    if (t.left == 0) {
+        t.scope = -1;
+    } else {
+        if (lane < 8 && token < t.count)
+            sm90_copy4(to, t.entries + token);
+        else if (lane < 8)
+            sm90_store4(to, ~0u);
+        t.entries += MLAR_KEY_TILE;
+        t.count -= MLAR_KEY_TILE;
+        t.left -= 1;
     }
-    MLAR_UNROLL for (int32_t h = 0; h < 2; ++h) if (32 * h + mlar_lane() < t->count) slot[h] =
-        t->entries[32 * h + mlar_lane()];
-    t->entries += MLAR_KEY_TILE;
-    t->count -= MLAR_KEY_TILE;
-    t->left -= 1;
-}
-
-/* ---- copying ---- */
-
-/* What a copier's lane knows of a token of the tile. */
-typedef struct sm90_token {
-    uint64_t record;
-    const uint8_t *scales;
-} sm90_token;
-
-/* Finds a token by its slot. Reports it if it is invalid: one copier, one head group. */
-MLAR_DEVICE sm90_token sm90_locate(const sm90_block *b, int32_t in_scope, int32_t slot, int32_t report) {
-    const mlar_scope_params *scope = &b->layer->scope[in_scope];
-    sm90_token token = {0, 0};
-    if (mlar_slot_counts(scope, slot)) {
-        const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
-        token.record = (uint64_t)(scope->cache + place.record) + (scope->fp8 == MLAR_FP8_E4M3FNUZ);
-        token.scales = scope->cache + place.scales;
-    } else if (slot != -1 && report) {
-        mlar_atomic_add_u64(b->args->invalid_indices, 1);
-    }
-    return token;
-}
-
-/* Asks for octet k of the tile, whose tokens lanes 8 k % 32 ... 8 k % 32 + 7 know, and hands the slot over. Two tokens
- * at a time, half a warp each. */
-MLAR_DEVICE void sm90_copy_octet(const sm90_block *b, const sm90_ring *ring, uint32_t from, int32_t k,
-                                 sm90_token token) {
-    const int32_t lane = mlar_lane(), half = lane >> 4;
-    const uint32_t raw = sm90_raw(b, ring), full = sm90_raw_full(b, ring);
-    const uint32_t to = raw + (uint32_t)(half * SM90_RECORD_BYTES + 16 * (lane & 15));
-    uint64_t pair[4], last;
-    from += 64 * (uint32_t)k;
-    MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i) pair[i] = sm90_read_u64(from + 16 * i + 8 * (uint32_t)half);
-    last = sm90_read_u64(from + 8 * (uint32_t)(lane >> 2));
-    MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i) if (pair[i]) {
-        const uint8_t *record = (const uint8_t *)pair[i] + 16 * (lane & 15);
-        sm90_copy16(to + 2 * i * SM90_RECORD_BYTES, record, 1);
-        sm90_copy16(to + 2 * i * SM90_RECORD_BYTES + 256, record + 256, 1);
-    }
-    if (last) { /* the last 64 bytes of each of the eight */
-        const int32_t at = 512 + 16 * (lane & 3);
-        sm90_copy16(raw + (uint32_t)((lane >> 2) * SM90_RECORD_BYTES + at), (const uint8_t *)last + at, 1);
-    }
-    if (lane >> 3 == (k & 3)) {
-        const uint32_t t = (uint32_t)lane & 7;
-        if (token.record) sm90_copy8(raw + SM90_RAW_SCALES + 8 * t, token.scales);
-        sm90_store8(raw + SM90_RAW_RECORDS + 8 * t, (uint32_t)token.record, (uint32_t)(token.record >> 32));
-    }
-    if (lane == 0) sm90_store4(raw + SM90_RAW_END, 0);
-    sm90_barrier_arrive_copied(full);
     mlar_wave_sync();
-    if (lane == 0) sm90_barrier_arrive(full);
+    if (lane == 0) *where = t;
+    mlar_wave_sync();
 }
 
-/* Copier `copier`: of the block's octets those that fall on its slots. Its lanes know all tokens of a tile, two each:
- * slot[h] is what the list says of token 32 h + lane of the next tile, asked for one tile ahead. */
-MLAR_DEVICE void sm90_copy(const sm90_block *b, int32_t copier) {
-    const int32_t lane = mlar_lane(), report = copier == 0 && b->control->share.head_begin == 0;
-    sm90_tiles tiles = {0, 0, 0, 0, b->control->share.span.row, b->control->share.span.tile};
-    sm90_ring ring = {0, 0};
-    const uint32_t from = SM90_CONTROL(b, from) + (uint32_t)copier * 8 * MLAR_KEY_TILE;
-    int32_t slot[2], begun = 0;
-    sm90_next_slots(b, &tiles, slot);
-    while (tiles.scope >= 0) {
-        const int32_t scope = tiles.scope;
-        sm90_token token[2];
-        MLAR_UNROLL for (int32_t h = 0; h < 2; ++h) {
-            const uint64_t record = (token[h] = sm90_locate(b, scope, slot[h], report)).record & ~15ull;
-            sm90_store8(from + 8 * (uint32_t)(32 * h + lane), (uint32_t)record, (uint32_t)(record >> 32));
+/* ---- a warp's octet ---- */
+
+/* What all lanes know of an octet: bit t says that its token t counts. */
+#define SM90_OCTET_COUNTS 0xffu
+#define SM90_OCTET_FNUZ   0x100u /* the encoding of its scope */
+#define SM90_OCTET_EXISTS 0x200u /* its tile does */
+
+/* The octet's bytes, as a lane has them: of pair j, token 2 j + lane / 4 % 2, bytes 64 (lane / 8) + 16 (lane % 4) of
+ * the first 256 fp8, and the same of the next 192 (the last eight lanes have what the eight before them have, and do
+ * nothing with it); of the rope of token lane / 4, chunk lane % 4 of 16 bytes, or that plus 4 if the token is odd, then
+ * the other one. */
+typedef struct sm90_raw {
+    mlar_u32x4 nope[SM90_PAIRS][2];
+    mlar_u32x4 rope[2];
+} sm90_raw;
+
+/* Finds the octet's tokens by their slots, into `tokens` in shared memory; scales arrive there later. What does not
+ * count is read like the rest, so that no load depends on it: from the queries, which are there if a tile is, and
+ * without effect. Reports invalid slots: one head group. */
+MLAR_DEVICE uint32_t sm90_locate(const sm90_block *b, int32_t in_scope, uint32_t tokens, int32_t octet_number,
+                                 int32_t lane) {
+    const int32_t slot =
+        (int32_t)sm90_read4(SM90_CONTROL(b, slots) + (uint32_t)(8 * octet_number + (lane & 7)) * 4);
+    const mlar_scope_params *scope = &b->layer->scope[mlar_max_i32(in_scope, 0)];
+    const int32_t counts = in_scope >= 0 && mlar_slot_counts(scope, slot);
+    const uint32_t octet = ((uint32_t)mlar_ballot(counts) & SM90_OCTET_COUNTS) |
+                           (scope->fp8 == MLAR_FP8_E4M3FNUZ ? SM90_OCTET_FNUZ : 0);
+    if (lane < 8) {
+        const uint32_t to = tokens + 16 * (uint32_t)lane;
+        uint64_t record = b->control->share.readable;
+        if (counts) {
+            const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
+            record = (uint64_t)(scope->cache + place.record);
+            sm90_copy8(to + 8, scope->cache + place.scales);
+        } else {
+            sm90_store8(to + 8, 0x7f7f7f7fu, 0x7f7f7f7fu); /* a scale of no trouble */
+            if (in_scope >= 0 && slot != -1 && b->control->share.head_begin == 0)
+                mlar_atomic_add_u64(b->args->invalid_indices, 1);
         }
-        mlar_wave_sync();
-        sm90_next_slots(b, &tiles, slot);
-        MLAR_NO_UNROLL for (int32_t k = 0; k < 8; ++k) {
-            if (ring.slot % SM90_COPIERS == copier) {
-                sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
-                sm90_copy_octet(b, &ring, from, k, k < 4 ? token[0] : token[1]);
-                if (!begun && lane == 0) sm90_barrier_arrive(SM90_CONTROL(b, begun));
-                begun = 1;
-            }
-            sm90_ring_on(b, &ring, 1);
-        }
-        mlar_wave_sync();
+        sm90_store8(to, (uint32_t)record, (uint32_t)(record >> 32));
     }
-    MLAR_NO_UNROLL for (int32_t i = 0; i < SM90_CONVERTERS; ++i) { /* one end for each converter */
-        if (ring.slot % SM90_COPIERS == copier) {
-            sm90_barrier_wait(sm90_raw_empty(b, &ring), ring.parity ^ 1);
-            if (lane == 0) sm90_store4(sm90_raw(b, &ring) + SM90_RAW_END, 1);
-            sm90_barrier_arrive_copied(sm90_raw_full(b, &ring));
-            if (lane == 0) sm90_barrier_arrive(sm90_raw_full(b, &ring));
-        }
-        sm90_ring_on(b, &ring, 1);
-    }
+    return in_scope >= 0 ? octet | SM90_OCTET_EXISTS : 0;
+}
+
+/* Asks for the lane's share of pair j, and of the rope. */
+MLAR_DEVICE void sm90_ask_pair(uint32_t tokens, int32_t lane, int32_t j, mlar_u32x4 raw[2]) {
+    const int32_t group = lane >> 3, first = 64 * group + 16 * (lane & 3);
+    const uint64_t record = sm90_read_u64(tokens + 16 * (uint32_t)(2 * j + (lane >> 2 & 1)));
+    raw[0] = sm90_load16(record + (uint64_t)first);
+    raw[1] = sm90_load16(record + (uint64_t)(group < 3 ? first + 256 : first + 192));
+}
+MLAR_DEVICE void sm90_ask_rope(uint32_t tokens, int32_t lane, mlar_u32x4 raw[2]) {
+    const int32_t t = lane >> 2, chunk = (lane & 3) + 4 * (t & 1);
+    const uint64_t record = sm90_read_u64(tokens + 16 * (uint32_t)t) + 448;
+    raw[0] = sm90_load16(record + (uint64_t)(16 * chunk));
+    raw[1] = sm90_load16(record + (uint64_t)(16 * (chunk ^ 4)));
 }
 
 /* ---- conversion ---- */
-
-MLAR_DEVICE uint32_t sm90_scale_byte(mlar_u32x2 scales, int32_t i) {
-    return (i < 4 ? scales.x >> 8 * i : scales.y >> 8 * (i - 4)) & 0xff;
-}
 
 /* Four fp8 to four bf16 at 2^-120: bytes 0 and 1, then 2 and 3. Each byte is paired with eight copies of its sign. */
 MLAR_DEVICE void sm90_place(uint32_t w, uint32_t *low, uint32_t *high) {
@@ -207,16 +141,20 @@ MLAR_DEVICE void sm90_place(uint32_t w, uint32_t *low, uint32_t *high) {
     *high = sm90_permute(w, 0xb3a2u) << 4 & 0x87f087f0u;
 }
 
-/* Sixteen columns, to two chunks: `scale` is the bf16 factor in both halves, 2^120 (or 2^119) included. */
-MLAR_DEVICE void sm90_convert(const uint32_t raw[4], uint32_t scale, uint32_t to0, uint32_t to1) {
-    MLAR_UNROLL for (uint32_t i = 0; i < 2; ++i) {
-        mlar_u32x4 out;
-        sm90_place(raw[2 * i], &out.x, &out.y);
-        sm90_place(raw[2 * i + 1], &out.z, &out.w);
-        out.x = sm90_mul_bf16x2(out.x, scale), out.y = sm90_mul_bf16x2(out.y, scale);
-        out.z = sm90_mul_bf16x2(out.z, scale), out.w = sm90_mul_bf16x2(out.w, scale);
-        sm90_store16(i ? to1 : to0, out);
+/* Sixteen columns as two chunks: `scale` is the bf16 factor in both halves, 2^120 (or 2^119) included. */
+MLAR_DEVICE void sm90_convert(mlar_u32x4 raw, uint32_t scale, mlar_u32x4 out[2]) {
+    const uint32_t word[4] = {raw.x, raw.y, raw.z, raw.w};
+    MLAR_UNROLL for (int32_t i = 0; i < 2; ++i) {
+        sm90_place(word[2 * i], &out[i].x, &out[i].y);
+        sm90_place(word[2 * i + 1], &out[i].z, &out[i].w);
+        out[i].x = sm90_mul_bf16x2(out[i].x, scale), out[i].y = sm90_mul_bf16x2(out[i].y, scale);
+        out[i].z = sm90_mul_bf16x2(out[i].z, scale), out[i].w = sm90_mul_bf16x2(out[i].w, scale);
     }
+}
+/* Bit 7 of a byte: one of the words has an OCP NaN there. */
+MLAR_DEVICE uint32_t sm90_nan_ocp(mlar_u32x4 raw) {
+    return ((raw.x & 0x7f7f7f7fu) + 0x01010101u) | ((raw.y & 0x7f7f7f7fu) + 0x01010101u) |
+           ((raw.z & 0x7f7f7f7fu) + 0x01010101u) | ((raw.w & 0x7f7f7f7fu) + 0x01010101u);
 }
 
 /* The same for any bytes: NaN is taken out first, and the factor is applied in two steps of which only the last can
@@ -237,90 +175,141 @@ MLAR_DEVICE void sm90_convert_any(const uint32_t raw[4], uint32_t byte, int32_t 
     }
 }
 
-/* A lane's seven nope chunks to their two places, given in the first panel. The short way first: it is right for nearly
- * all tokens, and the test for the others (OCP NaN; FNUZ's is placed as -0, which is 0 already) costs less where
- * nothing waits for it. `from` is the lane's first byte in the cache. */
-MLAR_DEVICE void sm90_convert_nope(const mlar_u32x4 *raw, mlar_u32x2 scales, uint64_t record,
-                                   const uint8_t *from, uint32_t to0, uint32_t to1) {
-    const uint32_t bias = sm90_record_bias(record);
-    const uint32_t factor = bias ? SM90_HALVES : 0; /* 0: whatever the bytes are */
+/* Where a lane's chunks of its first token go, in the octet's part of the tile. Token t has row t of it: the address of
+ * row t's chunk c is that of row 0's chunk 0 with t and c in place. */
+MLAR_DEVICE uint32_t sm90_nope_place(int32_t lane) {
+    return (uint32_t)((lane >> 3) * SM90_PANEL_BYTES + ((lane & 3) * 32 ^ (lane >> 2 & 1) * (128 + 16)));
+}
+MLAR_DEVICE uint32_t sm90_place_of_pair(uint32_t place, int32_t j) {
+    return place ^ (uint32_t)(2 * j * (128 + 16));
+}
+
+/* The scale byte of a lane's columns: token 2 j + lane / 4 % 2, the first 256 columns or the next 192. */
+MLAR_DEVICE uint32_t sm90_scale_byte(uint32_t tokens, int32_t lane, int32_t j, int32_t second) {
+    const int32_t group = second ? 4 + mlar_min_i32(lane >> 3, 2) : lane >> 3;
+    return sm90_read1(tokens + (uint32_t)(16 * (2 * j + (lane >> 2 & 1)) + 8 + group));
+}
+
+/* The whole octet again, from the cache, by the way that is right for any bytes: rare, so small. */
+MLAR_DEVICE void sm90_convert_again(uint32_t tokens, uint32_t octet, int32_t lane, uint32_t to) {
+    const int32_t odd = lane >> 2 & 1, group = lane >> 3;
+    MLAR_NO_UNROLL for (int32_t k = 0; k < 2 * SM90_PAIRS; ++k) {
+        const int32_t j = k >> 1, second = k & 1;
+        if (octet >> (2 * j + odd) & 1 && 4 * second + group < 7) {
+            const uint64_t from = sm90_read_u64(tokens + 16 * (uint32_t)(2 * j + odd));
+            const mlar_u32x4 again =
+                sm90_load16(from + (uint64_t)(256 * second + 64 * group + 16 * (lane & 3)));
+            const uint32_t word[4] = {again.x, again.y, again.z, again.w};
+            const uint32_t to0 = sm90_place_of_pair(to, j) + (uint32_t)(second * 4 * SM90_PANEL_BYTES);
+            sm90_convert_any(word, sm90_scale_byte(tokens, lane, j, second), (octet & SM90_OCTET_FNUZ) != 0,
+                             to0, to0 ^ 16);
+        }
+    }
+}
+
+/* All ones if the bit is set, else 0. */
+MLAR_DEVICE uint32_t sm90_ones_if(uint32_t word, int32_t bit) {
+    return (uint32_t)((int32_t)(word << (31 - bit)) >> 31);
+}
+
+/* An octet that has arrived becomes keys at `to`; the same one of the next tile is asked for behind it. The short way
+ * first: it is right for nearly all tokens, and the test for the others (OCP NaN; FNUZ's is placed as -0, which is 0
+ * already) costs less where nothing waits for it. */
+MLAR_DEVICE void sm90_convert_octet(sm90_raw *raw, uint32_t tokens, uint32_t octet, uint32_t tokens_next,
+                                    int32_t lane, uint32_t to) {
+    const uint32_t bias = octet & SM90_OCTET_FNUZ ? SM90_BIAS_FNUZ : SM90_BIAS_OCP;
+    const uint32_t place = to + sm90_nope_place(lane);
+    /* a rope chunk stays one chunk; the row's number mod 8 is t */
+    const int32_t t = lane >> 2, chunk = (lane & 3) + 4 * (t & 1);
+    const uint32_t rope = to + (uint32_t)(7 * SM90_PANEL_BYTES + t * 128 + (chunk ^ t) * 16);
+    mlar_u32x4 out[2];
     uint32_t nan = 0;
     int32_t wide = 0;
-    MLAR_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS; ++i) {
-        const uint32_t word[4] = {raw[i].x, raw[i].y, raw[i].z, raw[i].w}, byte = sm90_scale_byte(scales, i);
-        MLAR_UNROLL for (int32_t k = 0; k < 4; ++k) nan |= (word[k] & 0x7f7f7f7fu) + 0x01010101u;
-        wide |= byte - 4 > 130;
-        sm90_convert(word, byte * factor + bias, to0 + (uint32_t)i * SM90_PANEL_BYTES,
-                     to1 + (uint32_t)i * SM90_PANEL_BYTES);
+    MLAR_UNROLL for (uint32_t i = 0; i < 2; ++i) {
+        const mlar_u32x4 v = raw->rope[i];
+        const uint32_t counts = sm90_ones_if(octet >> t, 0);
+        const mlar_u32x4 out = {
+            v.x & sm90_ordered_bf16x2(v.x) & counts, v.y & sm90_ordered_bf16x2(v.y) & counts,
+            v.z & sm90_ordered_bf16x2(v.z) & counts, v.w & sm90_ordered_bf16x2(v.w) & counts};
+        sm90_store16(rope ^ i * 64, out);
     }
-    if (bias && (wide || (nan & 0x80808080u && bias == SM90_BIAS_OCP))) {
-        MLAR_NO_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS;
-                            ++i) { /* reads again: less code, fewer registers */
-            const mlar_u32x4 again = mlar_load16(from + 64 * i);
-            const uint32_t word[4] = {again.x, again.y, again.z, again.w};
-            sm90_convert_any(word, sm90_scale_byte(scales, i), (int32_t)(record & 1),
-                             to0 + (uint32_t)i * SM90_PANEL_BYTES, to1 + (uint32_t)i * SM90_PANEL_BYTES);
+    MLAR_UNROLL for (int32_t j = 0; j < SM90_PAIRS; ++j) {
+        const uint32_t to0 = sm90_place_of_pair(place, j), to1 = to0 ^ 16;
+        const uint32_t counts = sm90_ones_if(octet >> (lane >> 2 & 1), 2 * j);
+        const uint32_t byte0 = sm90_scale_byte(tokens, lane, j, 0),
+                       byte1 = sm90_scale_byte(tokens, lane, j, 1);
+        nan |= (sm90_nan_ocp(raw->nope[j][0]) | sm90_nan_ocp(raw->nope[j][1])) & counts;
+        wide |= byte0 - 4 > 130 || byte1 - 4 > 130;
+        sm90_convert(raw->nope[j][0], (byte0 * SM90_HALVES + bias) & counts, out);
+        sm90_store16(to0, out[0]);
+        sm90_store16(to1, out[1]);
+        sm90_convert(raw->nope[j][1], (byte1 * SM90_HALVES + bias) & counts, out);
+        if (lane < 24) {
+            sm90_store16(to0 + 4 * SM90_PANEL_BYTES, out[0]);
+            sm90_store16(to1 + 4 * SM90_PANEL_BYTES, out[1]);
         }
+        sm90_ask_pair(tokens_next, lane, j, raw->nope[j]);
+        if (j & 1) mlar_wave_sync(); /* the compiler would ask for all at the end */
     }
+    sm90_ask_rope(tokens_next, lane, raw->rope);
+    if (mlar_any(wide || (nan & 0x80808080u && !(octet & SM90_OCTET_FNUZ))))
+        sm90_convert_again(tokens, octet, lane, place);
 }
 
-/* Copies the two rope chunks, NaN as 0, to their places. */
-MLAR_DEVICE void sm90_convert_rope(const mlar_u32x4 *raw, uint64_t record, uint32_t to) {
-    const uint32_t mask = record ? ~0u : 0;
-    MLAR_UNROLL for (uint32_t i = 0; i < SM90_ROPE_CHUNKS; ++i) {
-        const mlar_u32x4 v = raw[i];
-        const mlar_u32x4 out = {v.x & sm90_ordered_bf16x2(v.x) & mask, v.y & sm90_ordered_bf16x2(v.y) & mask,
-                                v.z & sm90_ordered_bf16x2(v.z) & mask, v.w & sm90_ordered_bf16x2(v.w) & mask};
-        sm90_store16(to ^ i * 64, out);
-    }
+/* Where the indices of the share's first tile most likely are: to the L2 cache, while it is looked up how long the
+ * lists really are. Eight lanes, 64 bytes each. */
+MLAR_DEVICE void sm90_expect(const sm90_block *b, int32_t lane) {
+    const sm90_share *share = &b->control->share;
+    const mlar_scope_params *scope = &b->layer->scope[lane >> 2 & 1];
+    const int32_t tile =
+        share->span.tile - (lane < 4 ? 0 : mlar_ceil_div(b->layer->scope[0].width, MLAR_KEY_TILE));
+    const int32_t entry = tile * MLAR_KEY_TILE + 16 * (lane & 3);
+    if (sm90_has_tiles(share) && lane >> 2 < b->layer->scope_count && scope->list_form == MLAR_LIST_DENSE &&
+        entry >= 0 && entry < scope->width)
+        sm90_prefetch(scope->indices + share->span.row * scope->index_row_stride + entry);
 }
 
-/* Converter `converter`: octets converter, converter + SM90_CONVERTERS, ... of the block. Before them one pass over
- * nothing: while the first bytes are on their way it fetches the code, which else would take as long again as the
- * first conversion itself. */
-MLAR_DEVICE void sm90_convert_octets(const sm90_block *b, int32_t converter) {
-    const int32_t lane = mlar_lane(), quarter = lane & 3, t = lane >> 2;
-    /* A nope chunk becomes two chunks of 16 bytes, a rope chunk stays one. The row's number mod 8 is t. */
-    const uint32_t nope = (uint32_t)(t * 128 + ((2 * quarter) ^ t) * 16);
-    const uint32_t rope = (uint32_t)(t * 128 + (quarter ^ t) * 16 + SM90_NOPE_CHUNKS * SM90_PANEL_BYTES);
-    sm90_ring ring = {converter, 0}; /* both rings have at least as many slots */
-    for (int32_t octet = converter - SM90_CONVERTERS;; octet += SM90_CONVERTERS) {
-        const int32_t real = octet >= 0, place = real ? octet : converter, n = place >> 3, k = place & 7;
-        const uint32_t from = sm90_raw(b, &ring) + (uint32_t)(t * SM90_RECORD_BYTES + 16 * quarter);
-        const uint32_t to =
-            b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)k * 1024;
-        mlar_u32x4 raw[SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS];
-        mlar_u32x2 scales;
-        uint64_t record;
-        uint32_t bits;
-        if (real) {
-            sm90_barrier_wait(sm90_raw_full(b, &ring), ring.parity);
-            if (sm90_read4(sm90_raw(b, &ring) + SM90_RAW_END)) {
-                if (lane == 0) sm90_barrier_arrive(sm90_raw_empty(b, &ring));
-                break;
-            }
+/* The role. Three rounds look ahead before the first octet is converted. What follows from the thread's number is
+ * computed again in each: the compiler would keep it all, and there are no registers for it. */
+MLAR_DEVICE void sm90_fetch(const sm90_block *b) {
+    sm90_raw raw;
+    uint32_t now = 0, next = 0; /* of tile n and the next */
+    if (mlar_wave() == SM90_CONSUMERS / 32) sm90_expect(b, mlar_lane());
+    if (mlar_lane() == 0) {
+        const sm90_tiles begin = {0, 0, 0, -1, b->control->share.span.row, b->control->share.span.tile, 0};
+        b->control->tiles[mlar_wave() - SM90_CONSUMERS / 32] = begin;
+    }
+    mlar_wave_sync();
+    for (int32_t n = -3; n < 0 || now; ++n) {
+        const int32_t thread = (int32_t)sm90_keep((uint32_t)(mlar_thread() - SM90_CONSUMERS));
+        const int32_t octet = thread >> 5, lane = thread & 31;
+        const uint32_t base = sm90_keep(b->base);
+        const uint32_t tokens = base + SM90_AT_CONTROL + (uint32_t)(2 * octet + (n & 1)) * SM90_OCTET_BYTES;
+        if (now) {
+            const uint32_t to =
+                base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)octet * 1024;
+            sm90_copy_wait_older();
+            mlar_wave_sync();
+            sm90_barrier_wait(sm90_empty(b, n, octet >> 2), sm90_parity(n) ^ 1);
+            sm90_convert_octet(&raw, tokens, now, tokens ^ SM90_OCTET_BYTES, lane, to);
+            if (lane == 0)
+                sm90_store1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)octet,
+                            now & SM90_OCTET_COUNTS);
+            sm90_fence_async();
+            mlar_wave_sync();
+            if (lane == 0) sm90_barrier_arrive(sm90_full(b, n));
+        } else if (next) {
+            MLAR_UNROLL for (int32_t j = 0; j < SM90_PAIRS; ++j)
+                sm90_ask_pair(tokens ^ SM90_OCTET_BYTES, lane, j, raw.nope[j]);
+            sm90_ask_rope(tokens ^ SM90_OCTET_BYTES, lane, raw.rope);
         }
-        scales = sm90_read8(sm90_raw(b, &ring) + SM90_RAW_SCALES + 8 * (uint32_t)t);
-        record = real ? sm90_read_u64(sm90_raw(b, &ring) + SM90_RAW_RECORDS + 8 * (uint32_t)t) : 0;
-        MLAR_UNROLL for (int32_t i = 0; i < SM90_NOPE_CHUNKS + SM90_ROPE_CHUNKS; ++i) raw[i] =
-            sm90_read16(from + (uint32_t)(64 * i));
+        now = next;
+        sm90_copy_wait();
         mlar_wave_sync();
-        if (real) {
-            if (lane == 0) sm90_barrier_arrive(sm90_raw_empty(b, &ring));
-            sm90_ring_on(b, &ring, SM90_CONVERTERS);
-            sm90_barrier_wait(sm90_empty(b, n, k >> 2), sm90_parity(n) ^ 1);
-        }
-        sm90_convert_nope(raw, scales, record, sm90_record_bytes(record) + 16 * quarter, to + nope,
-                          to + (nope ^ 16));
-        sm90_convert_rope(raw + SM90_NOPE_CHUNKS, record, to + rope);
-        bits = (uint32_t)mlar_ballot(record != 0) & 0x11111111u; /* one of a token's four lanes */
-        bits = (bits | bits >> 3) & 0x03030303u;
-        bits = (bits | bits >> 6) & 0x000f000fu;
-        bits = (bits | bits >> 12) & 0xffu;
-        if (lane == 0) sm90_store1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)k, bits);
-        sm90_fence_async();
+        next = sm90_locate(b, b->control->tiles[octet].scope, tokens, octet, lane);
         mlar_wave_sync();
-        if (real && lane == 0) sm90_barrier_arrive(sm90_full(b, n));
+        sm90_next_slots(b, octet, lane);
+        sm90_copy_commit();
     }
 }
 

@@ -16,11 +16,16 @@
 #define SM90_SCORE_PARTS 4
 #define SM90_SCORE_STEPS 8 /* of 16 columns in a part */
 
+/* Kept from the compiler, which else holds every address that follows from it, and there are no registers for that. */
+MLAR_DEVICE int32_t sm90_narrow_thread(void) {
+    return (int32_t)sm90_keep((uint32_t)mlar_thread());
+}
+
 /* The warp's queries as the a operand: a[16-head tile][16 columns]. Heads that do not exist are zeros. */
 template <int m_tiles>
 MLAR_DEVICE void sm90_narrow_queries(const sm90_block *b, const sm90_share *share, int32_t row,
                                      uint32_t a[m_tiles][SM90_SCORE_STEPS][4]) {
-    const int32_t lane = mlar_lane(), part = mlar_thread() >> 5 & 3;
+    const int32_t thread = sm90_narrow_thread(), lane = thread & 31, part = thread >> 5 & 3;
     MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
         const int32_t head = share->head_begin + 16 * m + 8 * r + lane / 4;
         const uint16_t *from = b->layer->q + row * b->layer->q_row_stride + head * b->layer->q_head_stride +
@@ -34,7 +39,8 @@ MLAR_DEVICE void sm90_narrow_queries(const sm90_block *b, const sm90_share *shar
 template <int m_tiles>
 MLAR_DEVICE void sm90_narrow_scores(const sm90_block *b, int32_t n,
                                     const uint32_t a[m_tiles][SM90_SCORE_STEPS][4]) {
-    const int32_t lane = mlar_lane(), part = mlar_thread() >> 5 & 3, half = mlar_thread() >> 7;
+    const int32_t thread = sm90_narrow_thread(), lane = thread & 31, part = thread >> 5 & 3,
+                  half = thread >> 7;
     const uint32_t keys = b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES +
                           (uint32_t)(2 * part) * SM90_PANEL_BYTES + (uint32_t)(32 * half + (lane & 7)) * 128;
     const uint32_t chunk = (uint32_t)((lane >> 3) ^ (lane & 7)) * 16;
@@ -69,7 +75,7 @@ MLAR_DEVICE void sm90_narrow_scores(const sm90_block *b, int32_t n,
  * this thread's tokens). */
 MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t head, float scale2, float *max2,
                                      float *sum) {
-    const int32_t place = mlar_thread() & 15; /* of 4 tokens */
+    const int32_t place = sm90_narrow_thread() & 15; /* of 4 tokens */
     const uint32_t parts = b->base + SM90_AT_SCORES + (uint32_t)(head * SM90_SCORE_STRIDE + 4 * place) * 4;
     const uint32_t counts =
         sm90_read1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)(place >> 1)) >>
@@ -87,9 +93,9 @@ MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t hea
     }
     max = mlar_max(*max2, mlar_lanes_max(max, 16));
     base = max == -MLAR_INF ? 0.0f : max;
-    alpha = mlar_exp2(*max2 - base);
+    alpha = sm90_exp2(*max2 - base);
     *max2 = max;
-    MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) p[i] = counts >> i & 1 ? mlar_exp2(s[i] - base) : 0.0f;
+    MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) p[i] = counts >> i & 1 ? sm90_exp2(s[i] - base) : 0.0f;
     *sum = *sum * alpha + ((p[0] + p[1]) + (p[2] + p[3]));
     sm90_store8(b->base + SM90_AT_PROBS +
                     (uint32_t)(head * 128 + ((place >> 1) ^ (head & 7)) * 16 + (place & 1) * 8),
@@ -100,7 +106,7 @@ MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t hea
 /* O = alpha O + P V for the warp's 64 columns. */
 template <int m_tiles>
 MLAR_DEVICE void sm90_narrow_values(const sm90_block *b, int32_t n, float o[m_tiles][32]) {
-    const int32_t lane = mlar_lane(), warp = mlar_thread() >> 5;
+    const int32_t thread = sm90_narrow_thread(), lane = thread & 31, warp = thread >> 5;
     const uint32_t panel =
         b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)warp * SM90_PANEL_BYTES;
     /* both operands: matrices 0 and 1 are rows 0 .. 7 and 8 .. 15, 2 and 3 the next chunk of 8 columns */
@@ -129,47 +135,50 @@ MLAR_DEVICE void sm90_narrow_values(const sm90_block *b, int32_t n, float o[m_ti
     }
 }
 
-template <int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_block *b) {
+template <int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_block *block) {
+    sm90_block here = *block;
+    const sm90_block *const b = &here;
     const float scale2 = b->layer->scale * MLAR_LOG2E;
-    const int32_t warp = mlar_thread() >> 5, soft_head = mlar_thread() >> 4;
     const sm90_share *share = &b->control->share;
-    sm90_part part = sm90_part_of(b, 0);
-    uint32_t a[m_tiles][SM90_SCORE_STEPS][4];
-    float o[m_tiles][32];
     int32_t n = 0, index = 0;
-    if (part.tiles) sm90_narrow_queries<m_tiles>(b, share, part.row, a);
-    while (part.tiles) {
-        const sm90_part now = part;
-        const int32_t end = n + now.tiles;
-        float max2[m_tiles], sum[m_tiles];
+    if (mlar_thread() == 0) sm90_find_part(b, 0);
+    sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+    while (b->control->part[index & 1].tiles) {
+        const int32_t end = n + b->control->part[index & 1].tiles;
+        uint32_t a[m_tiles][SM90_SCORE_STEPS][4];
+        float o[m_tiles][32], max2[m_tiles], sum[m_tiles];
+        sm90_narrow_queries<m_tiles>(b, share, b->control->part[index & 1].row, a);
         MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
             max2[m] = -MLAR_INF, sum[m] = 0.0f;
             MLAR_UNROLL for (int32_t i = 0; i < 32; ++i) o[m][i] = 0.0f;
         }
+        sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS); /* nobody needs the part before any more */
+        if (mlar_thread() == 0) sm90_find_part(b, index + 1);
         for (; n < end; ++n) {
+            here.base = sm90_keep(here.base);
             sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
             sm90_narrow_scores<m_tiles>(b, n, a);
             sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
             MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
-                sm90_narrow_softmax(b, n, 16 * m + soft_head, scale2, &max2[m], &sum[m]);
+                sm90_narrow_softmax(b, n, 16 * m + (sm90_narrow_thread() >> 4), scale2, &max2[m], &sum[m]);
             sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
             sm90_narrow_values<m_tiles>(b, n, o);
             mlar_wave_sync();
             sm90_release(b, n, 0);
             sm90_release(b, n, 1);
         }
-        part = sm90_part_of(b, ++index);
-        if (part.tiles) sm90_narrow_queries<m_tiles>(b, share, part.row, a);
         MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
-            const int32_t local = 16 * m + soft_head, head = share->head_begin + local;
+            const int32_t local = 16 * m + (sm90_narrow_thread() >> 4), head = share->head_begin + local;
             const float total = mlar_lanes_sum(sum[m], 16);
             if ((mlar_thread() & 15) == 0 && head < share->head_end)
                 sm90_store_f32(SM90_CONTROL(b, factor) + 4 * (uint32_t)local,
-                               sm90_finish_head(b, &now, head, max2[m], total));
+                               sm90_finish_head(b, &b->control->part[index & 1], head, max2[m], total));
         }
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
-            sm90_finish_store<8>(b, &now, o[m], 16 * m, share->head_begin, share->head_end, 64 * warp);
+            sm90_finish_store<8>(b, &b->control->part[index & 1], o[m], 16 * m, share->head_begin,
+                                 share->head_end, 64 * (sm90_narrow_thread() >> 5));
+        ++index;
     }
 }
 

@@ -88,8 +88,33 @@ MLAR_DEVICE void sm90_copy8(uint32_t to, const void *from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(__cvta_generic_to_global(from))
                  : "memory");
 }
+MLAR_DEVICE void sm90_copy4(uint32_t to, const void *from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(__cvta_generic_to_global(from))
+                 : "memory");
+}
+MLAR_DEVICE void sm90_copy_commit(void) {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/* Returns when of this thread's groups at most the newest is still under way. */
+MLAR_DEVICE void sm90_copy_wait_older(void) {
+    asm volatile("cp.async.wait_group 1;" ::: "memory");
+}
 MLAR_DEVICE void sm90_copy_wait(void) {
     asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+/* To the L2 cache. */
+MLAR_DEVICE void sm90_prefetch(const void *from) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
+}
+/* 16 bytes of device memory that are read once. Nothing waits before the value is used; not moved across a barrier. */
+MLAR_DEVICE mlar_u32x4 sm90_load16(uint64_t from) {
+    mlar_u32x4 v;
+    asm volatile("ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(from)
+                 : "memory");
+    return v;
 }
 
 /* ---- order and hand-over ---- */
@@ -113,10 +138,6 @@ MLAR_DEVICE void sm90_barrier_init_done(void) {
 }
 MLAR_DEVICE void sm90_barrier_arrive(uint32_t barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-/* Arrives when all copies that this thread has asked for so far have landed. */
-MLAR_DEVICE void sm90_barrier_arrive_copied(uint32_t barrier) {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 MLAR_DEVICE int32_t sm90_barrier_test(uint32_t barrier, uint32_t parity) {
     uint32_t done;
@@ -146,6 +167,12 @@ MLAR_DEVICE uint32_t sm90_permute(uint32_t word, uint32_t selector) {
     uint32_t out;
     asm("prmt.b32 %0, %1, %1, %2;" : "=r"(out) : "r"(word), "r"(selector));
     return out;
+}
+/* 2^x, 0 where that would be subnormal. */
+MLAR_DEVICE float sm90_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 /* Two bf16 products, each rounded once, subnormals kept. */
 MLAR_DEVICE uint32_t sm90_mul_bf16x2(uint32_t a, uint32_t b) {

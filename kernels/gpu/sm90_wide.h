@@ -63,7 +63,7 @@ MLAR_DEVICE void sm90_wide_values_step(float o[128], uint32_t p, uint32_t v, int
 /* Issues O (+)= P V for this warpgroup's 256 columns, in two groups of 32 tokens each. */
 MLAR_DEVICE void sm90_wide_values(const sm90_block *b, int32_t n, int32_t right, float o[128],
                                   int32_t accumulate) {
-    const uint32_t p = sm90_descriptor_rows(b->base + SM90_AT_PROBS);
+    const uint32_t p = sm90_descriptor_rows(b->base + SM90_AT_PROBS + (uint32_t)(n & 1) * SM90_PANEL_BYTES);
     const uint32_t v = sm90_descriptor_columns(b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES +
                                                    (uint32_t)right * 4 * SM90_PANEL_BYTES,
                                                SM90_PANEL_BYTES);
@@ -85,9 +85,13 @@ MLAR_DEVICE void sm90_wide_rescale(float o[128], float alpha0, float alpha1) {
     }
 }
 
+/* By how many powers of two a score may exceed the maximum that sums are kept relative to. Then the sums need not be
+ * rescaled for every little step of the maximum; f32 and bf16 lose nothing by numbers up to 2^8 times as large. */
+#define SM90_SLACK2 8.0f
+
 /* What the left warpgroup knows of a lane's two heads. */
 typedef struct sm90_heads {
-    float max2[2]; /* of the scores so far, times log2(e) */
+    float max2[2]; /* of the scores so far, times log2(e), or a little less: SM90_SLACK2 */
     float sum[2];  /* this lane's tokens only */
     float alpha[2];
 } sm90_heads;
@@ -97,7 +101,9 @@ MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], 
                                    sm90_heads *heads) {
     const int32_t lane = mlar_lane(), column = 2 * (lane & 3), row = (mlar_thread() >> 5) * 16 + lane / 4;
     const uint64_t counts = sm90_read_u64(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1));
-    const uint32_t to = b->base + SM90_AT_PROBS + (uint32_t)(row * 128 + 2 * column);
+    /* those of tile n - 2 have been read: else its stage were not this one's */
+    const uint32_t to =
+        b->base + SM90_AT_PROBS + (uint32_t)(n & 1) * SM90_PANEL_BYTES + (uint32_t)(row * 128 + 2 * column);
     MLAR_UNROLL for (int32_t i = 0; i < 32; ++i) s[i] *= scale2;
     if (counts !=
         ~0ull) { /* whatever a masked token's score is, NaN too, it becomes one whose probability is 0 */
@@ -109,14 +115,15 @@ MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], 
         float max2 = -MLAR_INF, base, sum = 0.0f;
         MLAR_UNROLL for (int32_t k = 0; k < 32; k += 4) max2 =
             mlar_max(max2, mlar_max(s[k + 2 * r], s[k + 2 * r + 1]));
-        max2 = mlar_max(heads->max2[r], mlar_lanes_max(max2, 4));
-        base = max2 == -MLAR_INF ? 0.0f : max2;
-        heads->alpha[r] = mlar_exp2(heads->max2[r] - base);
-        heads->max2[r] = max2;
-        /* the probabilities of the tile before are read until both warpgroups have let go of it */
-        if (r == 0 && n > 0) sm90_barrier_wait(sm90_empty(b, n - 1, 1), sm90_parity(n - 1));
+        max2 = mlar_lanes_max(max2, 4);
+        heads->alpha[r] = 1.0f;
+        if (max2 > heads->max2[r] + SM90_SLACK2) {
+            heads->alpha[r] = sm90_exp2(heads->max2[r] - max2);
+            heads->max2[r] = max2;
+        }
+        base = heads->max2[r] == -MLAR_INF ? 0.0f : heads->max2[r];
         MLAR_UNROLL for (int32_t k = 0; k < 8; ++k) {
-            const float p0 = mlar_exp2(s[4 * k + 2 * r] - base), p1 = mlar_exp2(s[4 * k + 2 * r + 1] - base);
+            const float p0 = sm90_exp2(s[4 * k + 2 * r] - base), p1 = sm90_exp2(s[4 * k + 2 * r + 1] - base);
             sum += p0 + p1;
             /* row & 7 is lane / 4 for both r */
             sm90_store4(to + (uint32_t)(r * 8 * 128) + (uint32_t)((k ^ lane / 4) * 16), mlar_bf16x2(p0, p1));
@@ -129,29 +136,30 @@ MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], 
 }
 
 /* Warpgroup 0. */
-MLAR_DEVICE void sm90_wide_left(const sm90_block *b) {
+MLAR_DEVICE void sm90_wide_left(const sm90_block *block) {
+    sm90_block here = *block;
+    const sm90_block *const b = &here;
     const float scale2 = b->layer->scale * MLAR_LOG2E;
     const int32_t lane = mlar_lane(), first = (mlar_thread() >> 5) * 16;
     const sm90_share *share = &b->control->share;
-    sm90_part part = sm90_part_of(b, 0);
     float o[128], s[32];
     int32_t n = 0, index = 0;
-    if (part.tiles) {
-        sm90_barrier_wait(SM90_CONTROL(b, begun), 0); /* keys are asked for first */
-        sm90_wide_queries(b, share, part.row);
-    }
-    while (part.tiles) {
-        const sm90_part now = part;
-        const int32_t end = n + now.tiles;
+    if (sm90_has_tiles(share)) sm90_wide_queries(b, share, share->span.row);
+    if (mlar_thread() == 0) sm90_find_part(b, 0);
+    sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+    while (b->control->part[index & 1].tiles) {
+        const int32_t end = n + b->control->part[index & 1].tiles;
         sm90_heads heads = {{-MLAR_INF, -MLAR_INF}, {0.0f, 0.0f}, {0.0f, 0.0f}};
         int32_t accumulate = 0;
         sm90_copy_wait();
         sm90_fence_async();
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+        if (mlar_thread() == 0) sm90_find_part(b, index + 1);
         sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
         sm90_wide_scores(b, n, s);
         SM90_WGMMA_WAIT(0);
         for (; n < end; ++n) {
+            here.base = sm90_keep(here.base);
             SM90_PIN(s, 32);
             sm90_wide_softmax(b, n, s, scale2, &heads);
             sm90_fence_async();
@@ -179,39 +187,40 @@ MLAR_DEVICE void sm90_wide_left(const sm90_block *b) {
             SM90_PIN(o, 128);
         }
         SM90_PIN(o, 128);
-        part = sm90_part_of(b, ++index);
-        if (part.tiles) sm90_wide_queries(b, share, part.row);
         MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
             const int32_t local = first + lane / 4 + 8 * r, head = share->head_begin + local;
             const float sum = mlar_lanes_sum(heads.sum[r], 4);
             if ((lane & 3) == 0 && head < share->head_end)
                 sm90_store_f32(SM90_CONTROL(b, factor) + 4 * (uint32_t)local,
-                               sm90_finish_head(b, &now, head, heads.max2[r], sum));
+                               sm90_finish_head(b, &b->control->part[index & 1], head, heads.max2[r], sum));
         }
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
-        sm90_finish_store<32>(b, &now, o, first, share->head_begin, share->head_end, 0);
+        if (b->control->part[(index + 1) & 1].tiles)
+            sm90_wide_queries(b, share, b->control->part[(index + 1) & 1].row);
+        sm90_finish_store<32>(b, &b->control->part[index & 1], o, first, share->head_begin, share->head_end,
+                              0);
+        ++index;
     }
 }
 
 /* Warpgroup 1. */
-MLAR_DEVICE void sm90_wide_right(const sm90_block *b) {
+MLAR_DEVICE void sm90_wide_right(const sm90_block *block) {
+    sm90_block here = *block;
+    const sm90_block *const b = &here;
     const int32_t lane = mlar_lane(), first = (mlar_thread() >> 5 & 3) * 16;
     const sm90_share *share = &b->control->share;
-    sm90_part part = sm90_part_of(b, 0);
     float o[128];
     int32_t n = 0, index = 0;
-    if (part.tiles) {
-        sm90_barrier_wait(SM90_CONTROL(b, begun), 0); /* keys are asked for first */
-        sm90_wide_queries(b, share, part.row);
-    }
-    while (part.tiles) {
-        const sm90_part now = part;
-        const int32_t end = n + now.tiles;
+    if (sm90_has_tiles(share)) sm90_wide_queries(b, share, share->span.row);
+    sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+    while (b->control->part[index & 1].tiles) {
+        const int32_t end = n + b->control->part[index & 1].tiles;
         int32_t accumulate = 0;
         sm90_copy_wait();
         sm90_fence_async();
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         for (; n < end; ++n) {
+            here.base = sm90_keep(here.base);
             sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
             sm90_barrier_wait(sm90_probs(b, n), sm90_parity(n));
             if (accumulate) {
@@ -228,10 +237,12 @@ MLAR_DEVICE void sm90_wide_right(const sm90_block *b) {
             sm90_release(b, n, 1);
             SM90_PIN(o, 128);
         }
-        part = sm90_part_of(b, ++index);
-        if (part.tiles) sm90_wide_queries(b, share, part.row);
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
-        sm90_finish_store<32>(b, &now, o, first, share->head_begin, share->head_end, 256);
+        if (b->control->part[(index + 1) & 1].tiles)
+            sm90_wide_queries(b, share, b->control->part[(index + 1) & 1].row);
+        sm90_finish_store<32>(b, &b->control->part[index & 1], o, first, share->head_begin, share->head_end,
+                              256);
+        ++index;
     }
 }
 

@@ -3,18 +3,15 @@
  * sm90_work.h: what the warps of the tuned NVIDIA engine share: the block's shared memory, the barriers by which the
  * roles hand data to one another, and the walk over the block's parts that every role makes for itself.
  *
- * A block has 16 warps in four warpgroups: eight warps attend, three copy, five convert. It holds two key tiles of 64
- * tokens; tile number n of the block (counted over all its parts) stands in stage n % 2. An octet is eight tokens of a
- * tile; octet number 8 n + k goes through the ring of raw slots:
+ * A block has 16 warps in four warpgroups: eight attend, eight fetch. It holds two key tiles of 64 tokens; tile number
+ * n of the block (counted over all its parts) stands in stage n % 2. An octet is eight tokens of a tile. A tile's life:
  *
- *     copiers     wait raw_empty[slot], ask for the cache's bytes, which arrive at raw_full[slot]
- *     converters  wait raw_full[slot], take the bytes, arrive raw_empty[slot],
- *                 wait empty[stage][half], write bf16 keys and which count, arrive full[stage]
+ *     fetchers    wait empty[stage][half], write bf16 keys and which count, an octet each, arrive full[stage]
  *     consumers   wait full[stage], scores, softmax, arrive probs[stage] (wide only), P V, arrive empty[stage][half]
  *
  * Each role meets the same tiles in the same order, so that numbers alone say which phase of a barrier is meant. A
- * barrier tells only odd phases from even ones: whoever waits for one must have seen the phase before. Hence a slot has
- * one copier and one converter for good. This file knows no number format and no matrix instruction. */
+ * barrier tells only odd phases from even ones: whoever waits for one must have seen the phase before. This file knows
+ * no number format and no matrix instruction. */
 #ifndef MLAR_KERNELS_GPU_SM90_WORK_H
 #define MLAR_KERNELS_GPU_SM90_WORK_H
 
@@ -24,8 +21,6 @@
 #define SM90_THREADS      512
 #define SM90_GROUP        128 /* threads of a warpgroup */
 #define SM90_CONSUMERS    256
-#define SM90_COPIERS      3     /* warps: one has the slots of its number mod 3 */
-#define SM90_CONVERTERS   5     /* warps: one has the slots of its number mod 5 */
 #define SM90_D            512   /* d_qk = d_v: nope 448, rope 64 */
 #define SM90_PANEL_BYTES  8192  /* 64 rows of 64 columns (sm90_ptx.h) */
 #define SM90_STAGE_BYTES  65536 /* a key tile: 8 panels of 64 tokens */
@@ -33,48 +28,70 @@
 #define SM90_NARROW_HEADS 32
 #define SM90_SCORE_STRIDE 72 /* floats between two heads' partial scores: 8 rows touch all banks once */
 
-/* A raw slot: an octet as it stands in the cache. */
-#define SM90_RECORD_BYTES 576  /* a token: 448 fp8, 64 bf16 */
-#define SM90_RAW_SCALES   4608 /* 8 bytes a token */
-#define SM90_RAW_RECORDS  4672 /* u64 a token: where it is; sm90_fetch.h */
-#define SM90_RAW_END      4736 /* u32: not 0: no octet, the converter is done */
-#define SM90_RAW_BYTES    4864
-#define SM90_WIDE_SLOTS   5 /* multiples of SM90_CONVERTERS */
-#define SM90_NARROW_SLOTS 10
-
 /* Byte offsets in shared memory. */
-#define SM90_AT_KEYS       0
-#define SM90_AT_PROBS      (2 * SM90_STAGE_BYTES)             /* bf16 [heads][64 tokens] */
-#define SM90_AT_QUERIES    (SM90_AT_PROBS + SM90_PANEL_BYTES) /* wide: bf16 [8 panels][64 heads][64] */
-#define SM90_AT_WIDE_RAW   (SM90_AT_QUERIES + SM90_STAGE_BYTES)
-#define SM90_AT_SCORES     SM90_AT_QUERIES /* narrow: f32 [4][32 heads][SM90_SCORE_STRIDE] */
-#define SM90_AT_NARROW_RAW (SM90_AT_SCORES + 4 * SM90_NARROW_HEADS * SM90_SCORE_STRIDE * 4)
-#define SM90_AT_CONTROL    (SM90_AT_WIDE_RAW + SM90_WIDE_SLOTS * SM90_RAW_BYTES)
-#define SM90_SHARED_BYTES  (SM90_AT_CONTROL + 3072)
+#define SM90_AT_KEYS      0
+#define SM90_AT_PROBS     (2 * SM90_STAGE_BYTES)                 /* bf16 [stage][heads][64 tokens] */
+#define SM90_AT_QUERIES   (SM90_AT_PROBS + 2 * SM90_PANEL_BYTES) /* wide: bf16 [8 panels][64 heads][64] */
+#define SM90_AT_SCORES    SM90_AT_QUERIES /* narrow: f32 [4][32 heads][SM90_SCORE_STRIDE] */
+#define SM90_AT_CONTROL   (SM90_AT_QUERIES + SM90_STAGE_BYTES)
+#define SM90_SHARED_BYTES (SM90_AT_CONTROL + 4096)
 
 /* The block's unit: which heads, and its worker's tiles. The grid has a block for every unit (mlar_attend_grid), so a
  * block has at most one. */
 typedef struct sm90_share {
     int32_t head_begin, head_end;
     mlar_span span;
+    uint64_t readable; /* an address, a multiple of 16, from where 576 bytes can be read */
 } sm90_share;
 
+/* Has it any, that is: a first part, whose row is the span's? */
+MLAR_DEVICE int32_t sm90_has_tiles(const sm90_share *share) {
+    const mlar_span *span = &share->span;
+    return span->row < span->end_row || (span->row == span->end_row && span->tile < span->end_tile);
+}
+
+/* A part as the consuming warps need it: whose row, how many tiles, and where the result goes. */
+typedef struct sm90_part {
+    int32_t row;
+    int32_t tiles; /* 0: there is no further part */
+    int32_t slot;  /* of the workspace; -1: the row ends here */
+} sm90_part;
+
+/* Where a fetching warp stands in the block's tiles. A run is what a part has of one scope's list. */
+typedef struct sm90_tiles {
+    const int32_t *entries; /* of the run's next tile */
+    int32_t count;          /* entries from there to the list's end */
+    int32_t left;           /* tiles of the run */
+    int32_t scope;          /* of the run, and so of the tile last begun; -1: none was left */
+    int32_t row, tile;      /* the tile after the run; the share says which is the last */
+    int32_t reserved;
+} sm90_tiles;
+
+/* A token of an octet. */
+typedef struct sm90_token {
+    uint64_t record; /* where it is; of no meaning if the token does not count */
+    uint8_t scales[8];
+} sm90_token;
+#define SM90_OCTET_BYTES 128 /* eight of them */
+
 typedef struct sm90_control {
-    uint64_t raw_full
-        [SM90_NARROW_SLOTS]; /* 33 arrivals: a copier's lanes as their bytes land, and one for the rest */
-    uint64_t raw_empty[SM90_NARROW_SLOTS]; /* 1: the converter */
-    uint64_t full[2];                      /* 8: a tile's octets */
-    uint64_t empty[2][2];                  /* 8: the consuming warps; [stage][half of the tokens] */
-    uint64_t probs[2];                     /* 4: the warps that make the probabilities (wide) */
-    uint64_t begun;                        /* 3: the copiers have asked for their first keys */
-    uint8_t counts[2][8];                  /* [stage][octet], bit t: its token t counts */
-    float alpha[2][SM90_WIDE_HEADS];       /* by which the tile's maximum shrinks what was summed before */
-    float factor[SM90_WIDE_HEADS];         /* what the sum is multiplied by in the end */
+    sm90_token
+        tokens[8][2]
+              [8]; /* [fetching warp][tile % 2]; at the struct's begin, so that addresses differ in bits */
+    sm90_tiles tiles[8];             /* [fetching warp] */
+    int32_t slots[8][8];             /* [fetching warp]: what the index list says of the tile last begun */
+    uint64_t full[2];                /* 8 arrivals: the fetching warps */
+    uint64_t empty[2][2];            /* 8: the consuming warps; [stage][half of the tokens] */
+    uint64_t probs[2];               /* 4: the warps that make the probabilities (wide) */
+    uint8_t counts[2][8];            /* [stage][octet], bit t: its token t counts */
+    float alpha[2][SM90_WIDE_HEADS]; /* by which the tile's maximum shrinks what was summed before */
+    float factor[SM90_WIDE_HEADS];   /* what the sum is multiplied by in the end */
+    sm90_part part[2];               /* [number % 2]: this one and the next */
     sm90_share share;
     mlar_layer_params layer;
-    uint64_t from[SM90_COPIERS]
-                 [MLAR_KEY_TILE]; /* a copier's tokens: where their records are; 0: does not count */
 } sm90_control;
+static_assert(sizeof(sm90_control) <= SM90_SHARED_BYTES - SM90_AT_CONTROL, "the control block has its place");
+static_assert(sizeof(sm90_token) * 8 == SM90_OCTET_BYTES, "an octet's tokens");
 
 /* What a role carries along. */
 typedef struct sm90_block {
@@ -82,8 +99,6 @@ typedef struct sm90_block {
     const mlar_layer_params *layer; /* control->layer */
     sm90_control *control;
     uint32_t base; /* address of shared memory */
-    uint32_t raw;  /* address of the first raw slot */
-    int32_t slots; /* of the ring */
 } sm90_block;
 
 /* Address of a member of the control struct. */
@@ -113,36 +128,32 @@ MLAR_DEVICE void sm90_release(const sm90_block *b, int32_t n, int32_t half) {
 
 MLAR_DEVICE sm90_share sm90_share_of(const mlar_stage_args *args) {
     const int32_t live = args->shape.splits ? mlar_live_rows(args) : 0;
-    sm90_share share = {0, 0, {0, 0, -1, 0, 0}}; /* nothing to do */
+    sm90_share share = {0, 0, {0, 0, -1, 0, 0}, 0}; /* nothing to do */
     if (mlar_block() < mlar_attend_units(args, live)) {
+        const mlar_layer_params *layer = mlar_layer_of(args);
         const mlar_unit unit = mlar_unit_of(args, mlar_block());
         share.head_begin = unit.head_begin;
         share.head_end = unit.head_end;
-        share.span = mlar_worker_span(args, mlar_layer_of(args), unit.worker);
+        share.span = mlar_worker_span(args, layer, unit.worker);
+        share.readable = ((uint64_t)(layer->q + share.span.row * layer->q_row_stride) + 15) & ~15ull;
     }
     return share;
 }
 
-/* A part as the consuming warps need it: whose row, how many tiles, and where the result goes. */
-typedef struct sm90_part {
-    int32_t row;
-    int32_t tiles; /* 0: there is no further part */
-    int32_t slot;  /* of the workspace; -1: the row ends here */
-} sm90_part;
-
-/* Part number `index` of the share: each is of another row, the first of the share's own. */
-MLAR_DEVICE sm90_part sm90_part_of(const sm90_block *b, int32_t index) {
+/* Part number `index` of the share: each is of another row, the first of the share's own. By one consuming thread,
+ * while the part before is under way: it takes a few dependent loads, and registers that no other thread has. */
+MLAR_DEVICE void sm90_find_part(const sm90_block *b, int32_t index) {
     mlar_span span = b->control->share.span;
-    sm90_part result = {0, 0, -1};
+    sm90_part found = {0, 0, -1};
     mlar_part part;
     span.row += index;
     if (index) span.tile = 0;
     if (mlar_next_part(b->args, b->layer, &span, &part)) {
-        result.row = part.row;
-        result.tiles = part.tile_end - part.tile_begin;
-        result.slot = part.slot;
+        found.row = part.row;
+        found.tiles = part.tile_end - part.tile_begin;
+        found.slot = part.slot;
     }
-    return result;
+    b->control->part[index & 1] = found;
 }
 
 #endif
