@@ -150,12 +150,48 @@ MLAR_DEVICE uint32_t mlar_fp8_nan_bits(uint32_t word, int32_t fnuz) {
 /* A normal f32 times a power of two that leaves it normal is exact, and so is cutting off the zeros below a
  * bf16. */
 #define MLAR_E8M0_ORDINARY_LEAST 3
-MLAR_DEVICE void mlar_fp8_times_e8m0(uint32_t *out, uint32_t word, uint32_t scale, int32_t fnuz) {
+
+typedef float mlar_f32_pair __attribute__((ext_vector_type(2)));
+MLAR_DEVICE uint32_t mlar_pack_f32_pair(mlar_f32_pair pair) {
+    return mlar_pack_high(mlar_f32_bits(pair.x), mlar_f32_bits(pair.y));
+}
+
+MLAR_DEVICE void mlar_fp8_times_e8m0_placed(uint32_t *out, uint32_t word, uint32_t scale, int32_t fnuz) {
     const float factor = mlar_f32_from_bits((scale + 120 - (uint32_t)fnuz) << 23);
-    float value[4];
-    MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) value[i] = mlar_fp8_placed(word, i) * factor;
-    out[0] = mlar_pack_high(mlar_f32_bits(value[0]), mlar_f32_bits(value[1]));
-    out[1] = mlar_pack_high(mlar_f32_bits(value[2]), mlar_f32_bits(value[3]));
+    MLAR_UNROLL for (int32_t i = 0; i < 2; ++i) {
+        const mlar_f32_pair placed = {mlar_fp8_placed(word, 2 * i), mlar_fp8_placed(word, 2 * i + 1)};
+        out[i] = mlar_pack_f32_pair(placed * factor);
+    }
+}
+
+/* Four words under one scale. */
+MLAR_DEVICE void mlar_fp8x16_times_e8m0(uint32_t out[8], const uint32_t word[4], uint32_t scale,
+                                        int32_t fnuz) {
+#if defined(__gfx942__)
+    /* The instruction reads FNUZ, which makes half of an OCP byte; OCP's -0 is FNUZ's NaN and becomes 0. */
+    const float factor = mlar_f32_from_bits((scale + !fnuz) << 23);
+    MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) {
+        const uint32_t size = word[i] & 0x7f7f7f7fu;
+        const int32_t bytes = (int32_t)(fnuz ? word[i] : (word[i] & (size + 0x7f7f7f7fu)) | size);
+        out[2 * i] = mlar_pack_f32_pair(__builtin_amdgcn_cvt_pk_f32_fp8(bytes, false) * factor);
+        out[2 * i + 1] = mlar_pack_f32_pair(__builtin_amdgcn_cvt_pk_f32_fp8(bytes, true) * factor);
+    }
+#else
+#if defined(__gfx950__)
+    if (!fnuz) { /* this one reads OCP, and makes bf16 at once */
+        const float power = mlar_f32_from_bits(scale << 23);
+        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) {
+            const int32_t bytes = (int32_t)word[i];
+            out[2 * i] =
+                __builtin_bit_cast(uint32_t, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp8(bytes, power, false));
+            out[2 * i + 1] =
+                __builtin_bit_cast(uint32_t, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp8(bytes, power, true));
+        }
+        return;
+    }
+#endif
+    MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) mlar_fp8_times_e8m0_placed(out + 2 * i, word[i], scale, fnuz);
+#endif
 }
 
 #else
@@ -177,6 +213,12 @@ MLAR_DEVICE void mlar_fp8_times_e8m0(uint32_t *out, uint32_t word, uint32_t scal
     asm("prmt.b32 %0, %1, %1, 0xb3a2;" : "=r"(high) : "r"(word));
     out[0] = mlar_bf16x2_multiply(low << 4 & 0x87f087f0u, factor);
     out[1] = mlar_bf16x2_multiply(high << 4 & 0x87f087f0u, factor);
+}
+
+/* Four words under one scale. */
+MLAR_DEVICE void mlar_fp8x16_times_e8m0(uint32_t out[8], const uint32_t word[4], uint32_t scale,
+                                        int32_t fnuz) {
+    MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) mlar_fp8_times_e8m0(out + 2 * i, word[i], scale, fnuz);
 }
 
 #endif
@@ -209,8 +251,7 @@ MLAR_DEVICE void mlar_chunk_convert(uint32_t out[8], const mlar_record_form *for
         MLAR_UNROLL for (int32_t i = 0; i < 4; ++i)
             mlar_fp8_times_f32(out + 2 * i, chunk->word[i], chunk->scale, form->fnuz);
     } else if (fp8) {
-        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i)
-            mlar_fp8_times_e8m0(out + 2 * i, chunk->word[i], chunk->scale, form->fnuz);
+        mlar_fp8x16_times_e8m0(out, chunk->word, chunk->scale, form->fnuz);
     } else {
         MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) out[i] =
             nan_to_zero ? mlar_bf16x2_nan_to_zero(chunk->word[i]) : chunk->word[i];

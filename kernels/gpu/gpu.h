@@ -31,6 +31,7 @@
 
 #define MLAR_INF   __builtin_huge_valf()
 #define MLAR_LOG2E 1.44269504088896340736f
+#define MLAR_LN2   0.69314718055994530942f
 
 /* 16, 8 and 4 bytes that move as one. */
 #if defined(__HIP__)

@@ -11,15 +11,27 @@
 
 /* ---- architectures ---- */
 
+/* An engine made for one family and for the caches that DeepSeek-V4 has, 16 bytes at a time. */
+typedef struct tuned_engine {
+    const char *unit, *kernel;
+    uint32_t threads, lds_bytes;
+    int32_t block_for_each_unit; /* else a block for each compute unit, which takes units in turns */
+} tuned_engine;
+
+static const tuned_engine sm90_engine = {"attend_sm90", "mlar_attend_direct_sm90", MLAR_SM90_THREADS,
+                                         MLAR_SM90_LDS_BYTES, 1};
+static const tuned_engine wave_engine = {"attend_wave", "mlar_attend_direct_wave", MLAR_BLOCK_THREADS, 0, 0};
+
 typedef struct gpu_arch {
     const char *name;
     int32_t largest_group; /* heads that one attend kernel serves at once, keys up to 512 wide */
     int32_t nvidia;
+    const tuned_engine *tuned; /* or null */
 } gpu_arch;
 
 static const gpu_arch archs[] = {
-    {"gfx90a", 64, 0},  {"gfx942", 64, 0}, {"gfx950", 64, 0},
-    {"gfx1100", 32, 0}, {"sm_90", 64, 1},  {"sm_90a", 64, 1},
+    {"gfx90a", 64, 0, &wave_engine}, {"gfx942", 64, 0, &wave_engine}, {"gfx950", 64, 0, &wave_engine},
+    {"gfx1100", 32, 0, NULL},        {"sm_90", 64, 1, &sm90_engine},  {"sm_90a", 64, 1, &sm90_engine},
 };
 
 /* The least group: what a matrix instruction works on anyway. */
@@ -124,26 +136,22 @@ static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, 
     return 1;
 }
 
-/* ---- the tuned engine of sm_90 ---- */
+/* ---- tuned engines ---- */
 
-static const char sm90_kernel[] = "mlar_attend_direct_sm90";
-
-/* It knows the caches that DeepSeek-V4 has, 16 bytes at a time. */
-static int32_t sm90_serves(const gpu_arch *arch, const mlar_shape *shape, const mlar_layer_params *layer) {
-    if (!arch->nvidia || layer == NULL || shape->nope != 448 || shape->rope != 64) return 0;
+static int32_t tuned_serves(const gpu_arch *arch, const mlar_shape *shape, const mlar_layer_params *layer) {
+    if (arch->tuned == NULL || layer == NULL || shape->nope != 448 || shape->rope != 64) return 0;
     for (int32_t s = 0; s < layer->scope_count; s++)
         if (layer->scope[s].layout != MLAR_LAYOUT_DSV4 || !layer->scope[s].wide) return 0;
     return 1;
 }
 
-/* One block for each unit. */
-static int32_t sm90_launch(uint32_t blocks, mlar_gpu_launch *launch) {
-    launch->unit = "attend_sm90";
-    launch->kernel = sm90_kernel;
+static int32_t tuned_launch(const tuned_engine *tuned, uint32_t blocks, mlar_gpu_launch *launch) {
+    launch->unit = tuned->unit;
+    launch->kernel = tuned->kernel;
     launch->grid_blocks = blocks;
-    launch->block_threads = MLAR_SM90_THREADS;
+    launch->block_threads = tuned->threads;
     launch->overlaps = 0;
-    launch->dynamic_lds_bytes = MLAR_SM90_LDS_BYTES;
+    launch->dynamic_lds_bytes = tuned->lds_bytes;
     return 1;
 }
 
@@ -162,8 +170,11 @@ int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_arg
                             launch);
     case MLAR_STAGE_ATTEND_GATHERED:
     case MLAR_STAGE_ATTEND_DIRECT:
-        if (stage == MLAR_STAGE_ATTEND_DIRECT && sm90_serves(known, &args->shape, layer))
-            return sm90_launch(at_most(mlar_attend_grid(&args->shape, args->row_count), INT32_MAX), launch);
+        if (stage == MLAR_STAGE_ATTEND_DIRECT && tuned_serves(known, &args->shape, layer))
+            return tuned_launch(known->tuned,
+                                at_most(mlar_attend_grid(&args->shape, args->row_count),
+                                        known->tuned->block_for_each_unit ? INT32_MAX : args->shape.workers),
+                                launch);
         return attend_launch(known, attend_kernel_of(known, &args->shape), stage == MLAR_STAGE_ATTEND_DIRECT,
                              at_most(mlar_attend_grid(&args->shape, args->row_count), args->shape.workers),
                              launch);
@@ -189,6 +200,6 @@ int32_t mlar_gpu_kernel_at(const char *arch, int32_t index, mlar_gpu_launch *ker
         for (int32_t direct = 0; direct < 2; direct++)
             if (index-- == 0) return attend_launch(known, &attend_kernels[i], direct, 1, kernel);
     }
-    if (known->nvidia && index == 0) return sm90_launch(1, kernel);
+    if (known->tuned && index == 0) return tuned_launch(known->tuned, 1, kernel);
     return 0;
 }

@@ -140,7 +140,20 @@ MLAR_DEVICE int32_t mlar_tile_row(int32_t lane, int32_t i) {
 
 #if defined(__gfx950__)
 typedef __bf16 mlar_mfma_operand8 __attribute__((ext_vector_type(8)));
+
+/* LDS, turned: four elements of a column for each lane. Lane l of sixteen names columns 4(l % 4) .. +3 of row l / 4
+ * and gets column l of the four rows. */
+MLAR_DEVICE mlar_u32x2 mlar_lds_turned(const uint16_t *from) {
+    typedef __attribute__((address_space(3))) mlar_mfma_operand in_lds;
+    return __builtin_bit_cast(mlar_u32x2, __builtin_amdgcn_ds_read_tr16_b64_v4i16((in_lds *)from));
+}
 #endif
+
+/* Tells the compiler that a sum stays in vector registers. Left alone it moves sums to and from accumulation
+ * registers in every round of a loop when it fears that they do not fit. */
+MLAR_DEVICE void mlar_acc_stay(mlar_acc &sum) {
+    asm("" : "+v"(sum));
+}
 
 /* 16 deep: two words of each operand. */
 MLAR_DEVICE mlar_acc mlar_mfma16(uint32_t a0, uint32_t a1, uint32_t b0, uint32_t b1, mlar_acc c) {

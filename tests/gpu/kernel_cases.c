@@ -58,6 +58,20 @@ step_case *kernel_case_limit(int32_t number) {
     return case_new(&spec);
 }
 
+step_case *kernel_case_tuned(uint64_t seed, const case_bounds *bounds) {
+    case_spec spec = case_draw(seed, CASE_ALL, bounds);
+    spec.nope = 448;
+    spec.rope = 64;
+    for (int32_t s = 0; s < spec.scope_count; s++) {
+        case_scope_spec *scope = &spec.scope[s];
+        const int32_t least = scope->block_size * (448 + 2 * 64 + 8);
+        scope->layout = MLAR_LAYOUT_DSV4;
+        scope->base_offset_bytes = 0;
+        scope->stride_extra_bytes = (scope->stride_extra_bytes + 15) / 16 * 16 + (16 - least % 16) % 16;
+    }
+    return case_new(&spec);
+}
+
 step_case *kernel_case_far(void) {
     case_spec spec = case_draw(5, 0, NULL);
     spec.rows = spec.capacity_rows = 1;

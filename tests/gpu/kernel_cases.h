@@ -13,6 +13,9 @@ step_case *kernel_case_all_bytes(int32_t fp8, int32_t base_offset_bytes);
 enum { KERNEL_CASE_LIMITS = 5 };
 step_case *kernel_case_limit(int32_t number);
 
+/* A drawn case bent to what tuned engines serve: the caches that DeepSeek-V4 has, 16 bytes at a time. */
+step_case *kernel_case_tuned(uint64_t seed, const case_bounds *bounds);
+
 /* Slots that need 64-bit addresses. Takes 5 GB of the host's memory. */
 step_case *kernel_case_far(void);
 

@@ -8,7 +8,8 @@
  *     --seeds FIRST COUNT   cases to draw [1 40]
  *     --heads N --rows N --width N --small   bounds of what is drawn
  *     --far                 also a cache beyond 4 GB
- *     --tuned               the engine that the launch table prefers; without it, the portable one
+ *     --tuned               the engine that the launch table prefers, and cases that it serves; without it, the
+ *                           portable one
  *     --verbose             names each case
  *
  * IMAGES is a folder of images named as kernels/gpu/CMakeLists.txt names them. For every seed a case of
@@ -414,14 +415,14 @@ int main(int argc, char **argv) {
         printf("skipped: no device\n");
         return 77;
     }
-    if (first == 1) {
+    if (first == 1 && !run.tuned) {
         for (int32_t i = 0; i < 4; i++) run_case(kernel_case_all_bytes(i % 2, i / 2 * 2));
         for (int32_t i = 0; i < KERNEL_CASE_LIMITS; i++) run_case(kernel_case_limit(i));
     }
     if (far) run_case(kernel_case_far());
     for (long seed = first; seed < first + seeds; seed++) {
         const case_spec spec = case_draw((uint64_t)seed, CASE_ALL, &bounds);
-        run_case(case_new(&spec));
+        run_case(run.tuned ? kernel_case_tuned((uint64_t)seed, &bounds) : case_new(&spec));
     }
     printf("%s, %s, seeds %ld to %ld\n", device_name(), run.arch, first, first + seeds - 1);
     for (int i = 0; i < CHECKS; i++) {
