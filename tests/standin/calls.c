@@ -208,7 +208,8 @@ static const struct {
                {"gather", "mlar_gather", MLAR_STAGE_GATHER},
                {"combine", "mlar_combine", MLAR_STAGE_COMBINE},
                {"attend_block", "mlar_attend_direct_", MLAR_STAGE_ATTEND_DIRECT},
-               {"attend_block", "mlar_attend_gathered_", MLAR_STAGE_ATTEND_GATHERED}};
+               {"attend_block", "mlar_attend_gathered_", MLAR_STAGE_ATTEND_GATHERED},
+               {"attend_wave", "mlar_attend_direct_", MLAR_STAGE_ATTEND_DIRECT}};
 
 static int module_function(void **function, void *handle, const char *name) {
     standin_module *module = module_of(handle);

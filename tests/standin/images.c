@@ -18,5 +18,6 @@ const mlar_gpu_image mlar_gpu_images[] = {COMPLETE("gfx1100"),
                                           GOOD("attend_block", "gfx90a"),
                                           GOOD("set_block", "gfx90a"),
                                           COMPLETE("gfx942"),
+                                          GOOD("attend_wave", "gfx942"),
                                           IMAGE("attend_block", "gfx950", "no image"),
                                           {NULL, NULL, NULL, NULL}};
