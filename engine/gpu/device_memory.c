@@ -14,7 +14,10 @@ mlar_status mlar_device_transfer(mlar_device *device, int in, void *to, const vo
     mlar_status status =
         mlar_runtime_status(runtime, error, in ? "hipMemcpyHtoDAsync" : "hipMemcpyDtoHAsync", diag);
     if (status != MLAR_OK) return status;
-    return mlar_runtime_status(runtime, runtime->stream_synchronize(stream), "hipStreamSynchronize", diag);
+    error = runtime->stream_synchronize(stream);
+    /* The copy may still be waiting, and its host memory is the caller's to give back: once more. */
+    if (error != MLAR_GPU_SUCCESS) (void)runtime->stream_synchronize(stream);
+    return mlar_runtime_status(runtime, error, "hipStreamSynchronize", diag);
 }
 
 mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **address, mlar_diag *diag) {
