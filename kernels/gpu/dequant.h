@@ -165,10 +165,16 @@ MLAR_DEVICE void mlar_fp8_times_e8m0_placed(uint32_t *out, uint32_t word, uint32
 }
 
 /* Four words under one scale. */
-MLAR_DEVICE void mlar_fp8x16_times_e8m0(uint32_t out[8], const uint32_t word[4], uint32_t scale,
-                                        int32_t fnuz) {
+MLAR_DEVICE void mlar_fp8x16_times_e8m0(uint32_t out[8], const uint32_t word[4], uint32_t scale, int32_t fnuz,
+                                        int32_t keep_sign_of_zero) {
+    (void)keep_sign_of_zero;
 #if defined(__gfx942__)
     /* The instruction reads FNUZ, which makes half of an OCP byte; OCP's -0 is FNUZ's NaN and becomes 0. */
+    if (keep_sign_of_zero) {
+        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i)
+            mlar_fp8_times_e8m0_placed(out + 2 * i, word[i], scale, fnuz);
+        return;
+    }
     const float factor = mlar_f32_from_bits((scale + !fnuz) << 23);
     MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) {
         const uint32_t size = word[i] & 0x7f7f7f7fu;
@@ -216,8 +222,9 @@ MLAR_DEVICE void mlar_fp8_times_e8m0(uint32_t *out, uint32_t word, uint32_t scal
 }
 
 /* Four words under one scale. */
-MLAR_DEVICE void mlar_fp8x16_times_e8m0(uint32_t out[8], const uint32_t word[4], uint32_t scale,
-                                        int32_t fnuz) {
+MLAR_DEVICE void mlar_fp8x16_times_e8m0(uint32_t out[8], const uint32_t word[4], uint32_t scale, int32_t fnuz,
+                                        int32_t keep_sign_of_zero) {
+    (void)keep_sign_of_zero; /* it always is */
     MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) mlar_fp8_times_e8m0(out + 2 * i, word[i], scale, fnuz);
 }
 
@@ -251,7 +258,7 @@ MLAR_DEVICE void mlar_chunk_convert(uint32_t out[8], const mlar_record_form *for
         MLAR_UNROLL for (int32_t i = 0; i < 4; ++i)
             mlar_fp8_times_f32(out + 2 * i, chunk->word[i], chunk->scale, form->fnuz);
     } else if (fp8) {
-        mlar_fp8x16_times_e8m0(out, chunk->word, chunk->scale, form->fnuz);
+        mlar_fp8x16_times_e8m0(out, chunk->word, chunk->scale, form->fnuz, !nan_to_zero);
     } else {
         MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) out[i] =
             nan_to_zero ? mlar_bf16x2_nan_to_zero(chunk->word[i]) : chunk->word[i];

@@ -95,7 +95,7 @@ struct mlar_wave_keys {
             const mlar_chunk chunk = chunk_of(k);
             uint32_t words[8];
             MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) nan |= mlar_fp8_nan_bits(chunk.word[i], FNUZ);
-            mlar_fp8x16_times_e8m0(words, chunk.word, chunk.scale, FNUZ);
+            mlar_fp8x16_times_e8m0(words, chunk.word, chunk.scale, FNUZ, 0);
             wrong |= chunk.scale - least > MLAR_E8M0_ORDINARY_MOST - MLAR_E8M0_ORDINARY_LEAST;
             chunk_store(keys, k, words);
         }
