@@ -14,10 +14,7 @@
     GOOD("attend_block", target), GOOD("combine", target), GOOD("gather", target), GOOD("prepare", target),  \
         GOOD("set_block", target)
 
-const mlar_gpu_image mlar_gpu_images[] = {COMPLETE("gfx1100"),
-                                          GOOD("attend_block", "gfx90a"),
-                                          GOOD("set_block", "gfx90a"),
-                                          COMPLETE("gfx942"),
-                                          GOOD("attend_wave", "gfx942"),
-                                          IMAGE("attend_block", "gfx950", "no image"),
-                                          {NULL, NULL, NULL, NULL}};
+const mlar_gpu_image mlar_gpu_images[] = {
+    COMPLETE("gfx1100"),     GOOD("attend_block", "gfx90a"), GOOD("set_block", "gfx90a"),
+    COMPLETE("gfx942"),      GOOD("attend_wave", "gfx942"),  IMAGE("attend_block", "gfx950", "no image"),
+    {NULL, NULL, NULL, NULL}};
