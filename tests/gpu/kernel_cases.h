@@ -7,8 +7,9 @@
 
 #include "tests/support/cases.h"
 
-/* One row that reads 1024 tokens of 64 bytes, each under one scale: all 256 bytes under all 256 e8m0 scales. */
-step_case *kernel_case_all_bytes(int32_t fp8, int32_t base_offset_bytes);
+/* One row that reads 1024 tokens of 64 bytes, each under one scale: all 256 bytes under all 256 e8m0 scales; without
+ * with_nan, zeros instead of NaN bytes. */
+step_case *kernel_case_all_bytes(int32_t fp8, int32_t base_offset_bytes, int32_t with_nan);
 
 enum { KERNEL_CASE_LIMITS = 5 };
 step_case *kernel_case_limit(int32_t number);

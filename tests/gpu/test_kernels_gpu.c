@@ -416,7 +416,7 @@ int main(int argc, char **argv) {
         return 77;
     }
     if (first == 1 && !run.tuned) {
-        for (int32_t i = 0; i < 4; i++) run_case(kernel_case_all_bytes(i % 2, i / 2 * 2));
+        for (int32_t i = 0; i < 8; i++) run_case(kernel_case_all_bytes(i % 2, i / 2 % 2 * 2, i / 4));
         for (int32_t i = 0; i < KERNEL_CASE_LIMITS; i++) run_case(kernel_case_limit(i));
     }
     if (far) run_case(kernel_case_far());
