@@ -24,3 +24,7 @@ mlar_status mlar_fail(mlar_diag *diag, mlar_status status, const char *field, in
     va_end(arguments);
     return status;
 }
+
+mlar_status mlar_fail_null(mlar_diag *diag, const char *name) {
+    return mlar_fail(diag, MLAR_ERROR_ARGUMENT, name, 0, 0, "%s: null", name);
+}

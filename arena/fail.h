@@ -16,4 +16,7 @@ __attribute__((format(printf, 6, 7))) mlar_status mlar_fail(mlar_diag *diag, mla
                                                             const char *field, int64_t given, int64_t needed,
                                                             const char *format, ...);
 
+/* MLAR_ERROR_ARGUMENT for a pointer that must not be null, by its name. */
+mlar_status mlar_fail_null(mlar_diag *diag, const char *name);
+
 #endif

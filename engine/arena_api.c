@@ -19,8 +19,7 @@ static mlar_status open_source(mlar_arena *arena, const mlar_arena_source *sourc
 
 mlar_status mlar_arena_from_caller(mlar_arena *arena, void *base, uint64_t bytes, int32_t host_visible,
                                    mlar_diag *diag) {
-    if (arena == NULL || base == NULL)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, arena == NULL ? "arena" : "base", 0, 0, "null");
+    if (arena == NULL || base == NULL) return mlar_fail_null(diag, arena == NULL ? "arena" : "base");
     memset(arena, 0, sizeof *arena);
     mlar_arena_body *body = mlar_arena_body_of(arena);
     body->caller = (mlar_caller_memory){base, bytes};
@@ -29,14 +28,14 @@ mlar_status mlar_arena_from_caller(mlar_arena *arena, void *base, uint64_t bytes
 }
 
 mlar_status mlar_arena_from_malloc(mlar_arena *arena, uint64_t bytes, mlar_diag *diag) {
-    if (arena == NULL) return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "arena", 0, 0, "null");
+    if (arena == NULL) return mlar_fail_null(diag, "arena");
     memset(arena, 0, sizeof *arena);
     mlar_arena_source source = mlar_arena_source_malloc();
     return open_source(arena, &source, bytes, ARENA_ALIGNMENT, diag);
 }
 
 mlar_status mlar_arena_release(mlar_arena *arena, mlar_diag *diag) {
-    if (arena == NULL) return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "arena", 0, 0, "null");
+    if (arena == NULL) return mlar_fail_null(diag, "arena");
     mlar_arena_body *body = mlar_arena_body_of(arena);
     if (body->device != NULL)
         body->core.source.context = body; /* it may have been moved since it was opened */

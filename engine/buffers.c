@@ -30,18 +30,14 @@ static void step_shape(const mlar_dims *d, const mlar_kind_dims *k, char *text, 
     snprintf(text, size, "rows of the current step");
 }
 
-static uint64_t layer_count(const mlar_dims *d) {
-    return (uint64_t)d->config.max_layers + (d->config.selftest ? MLAR_SELFTEST_LAYERS : 0);
-}
-
 static uint64_t layers_bytes(const mlar_dims *d, const mlar_kind_dims *k, mlar_checked *c) {
     UNUSED(k);
-    return mlar_checked_mul(c, layer_count(d), MLAR_LAYER_BLOCK_BYTES);
+    return mlar_checked_mul(c, (uint64_t)mlar_layer_slots(d), MLAR_LAYER_BLOCK_BYTES);
 }
 
 static void layers_shape(const mlar_dims *d, const mlar_kind_dims *k, char *text, size_t size) {
     UNUSED(k);
-    snprintf(text, size, "bindings [layers %d][%d B]", (int)layer_count(d), MLAR_LAYER_BLOCK_BYTES);
+    snprintf(text, size, "bindings [layers %d][%d B]", (int)mlar_layer_slots(d), MLAR_LAYER_BLOCK_BYTES);
 }
 
 static uint64_t schedule_bytes(const mlar_dims *d, const mlar_kind_dims *k, mlar_checked *c) {

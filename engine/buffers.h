@@ -26,6 +26,9 @@ enum mlar_buffer_id {
     MLAR_BUFFER_COUNT
 };
 
+/* How many of them are of MLAR_CLASS_ENGINE. */
+#define MLAR_ENGINE_BUFFERS 5
+
 enum mlar_buffer_class {
     MLAR_CLASS_ENGINE, /* persistent, one for all kinds */
     MLAR_CLASS_KIND,   /* persistent, one for each kind */

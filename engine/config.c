@@ -39,7 +39,7 @@ static const struct preset_row {
 #define COUNT_OF(table) ((int)(sizeof(table) / sizeof *(table)))
 
 mlar_status mlar_device_profile_named(mlar_device_profile *profile, const char *name, mlar_diag *diag) {
-    if (profile == NULL || name == NULL) return MLAR_ERROR_ARGUMENT;
+    if (profile == NULL || name == NULL) return mlar_fail_null(diag, profile == NULL ? "profile" : "name");
     for (int i = 0; i < COUNT_OF(profiles); i++) {
         if (strcmp(profiles[i].name, name) != 0) continue;
         *profile = (mlar_device_profile){.device = profiles[i].device,
@@ -86,7 +86,7 @@ static void add_kind(mlar_config *config, const struct preset_row *preset, const
 }
 
 mlar_status mlar_config_preset(mlar_config *config, const char *name, int32_t tp, mlar_diag *diag) {
-    if (config == NULL || name == NULL) return MLAR_ERROR_ARGUMENT;
+    if (config == NULL || name == NULL) return mlar_fail_null(diag, config == NULL ? "config" : "name");
     const struct preset_row *preset = NULL;
     for (int i = 0; i < COUNT_OF(presets); i++)
         if (strcmp(presets[i].name, name) == 0) preset = &presets[i];
@@ -173,7 +173,7 @@ static mlar_status check_kind(const mlar_config *config, int k, mlar_diag *diag)
 }
 
 mlar_status mlar_config_validate(const mlar_config *given, mlar_diag *diag) {
-    if (given == NULL) return MLAR_ERROR_ARGUMENT;
+    if (given == NULL) return mlar_fail_null(diag, "config");
     mlar_config own, *config = &own;
     mlar_status status = MLAR_STRUCT_READ(&own, given);
     if (status != MLAR_OK)

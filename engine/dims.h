@@ -50,9 +50,17 @@ typedef struct mlar_dims {
 } mlar_dims;
 
 /* Layer blocks beyond config.max_layers that the self-test captures for itself. */
-#define MLAR_SELFTEST_LAYERS 1
+#define MLAR_SELFTEST_LAYERS 1 /* each in a program of its own */
 
 /* Validated config -> dims. MLAR_ERROR_STRUCT_SIZE, _CONFIG, _UNSUPPORTED, _OVERFLOW, _BUDGET. */
 mlar_status mlar_dims_resolve(const mlar_config *config, mlar_dims *dims, mlar_diag *diag);
+
+/* Programs, and layers over all programs, that the host and the self-test can have open. */
+static inline int32_t mlar_program_slots(const mlar_dims *dims) {
+    return dims->config.max_programs + (dims->config.selftest ? MLAR_SELFTEST_LAYERS : 0);
+}
+static inline int32_t mlar_layer_slots(const mlar_dims *dims) {
+    return dims->config.max_layers + (dims->config.selftest ? MLAR_SELFTEST_LAYERS : 0);
+}
 
 #endif

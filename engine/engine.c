@@ -14,9 +14,7 @@
 /* The host block, part by part. Used with engine = NULL to count bytes and with a base to set pointers. */
 static uint64_t lay_out(mlar_engine *engine, const mlar_backend *backend, const mlar_dims *dims,
                         mlar_checked *check) {
-    int32_t extra = dims->config.selftest ? MLAR_SELFTEST_LAYERS : 0;
-    uint64_t programs = (uint64_t)(dims->config.max_programs + extra);
-    uint64_t layers = (uint64_t)(dims->config.max_layers + extra);
+    uint64_t programs = (uint64_t)mlar_program_slots(dims), layers = (uint64_t)mlar_layer_slots(dims);
     struct {
         uint64_t bytes, offset;
     } parts[] = {{sizeof(mlar_engine), 0},
@@ -113,12 +111,10 @@ static void forget_programs(mlar_engine *engine) {
 mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mlar_arena *arena,
                              void *host_memory, uint64_t host_bytes, mlar_engine **result, mlar_diag *diag) {
     if (config == NULL || arena == NULL || host_memory == NULL || result == NULL)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT,
-                         config == NULL        ? "config"
-                         : arena == NULL       ? "arena"
-                         : host_memory == NULL ? "host_memory"
-                                               : "engine",
-                         0, 0, "null");
+        return mlar_fail_null(diag, config == NULL        ? "config"
+                                    : arena == NULL       ? "arena"
+                                    : host_memory == NULL ? "host_memory"
+                                                          : "engine");
     *result = NULL;
     mlar_layout layout;
     mlar_status status = mlar_layout_make(config, &layout, diag);

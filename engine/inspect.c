@@ -104,7 +104,7 @@ mlar_status mlar_engine_poison_scratch(mlar_engine *engine, uint32_t seed, void 
 }
 
 mlar_status mlar_engine_check_guards(mlar_engine *engine, void *stream, mlar_diag *diag) {
-    if (engine == NULL) return MLAR_ERROR_ARGUMENT;
+    if (engine == NULL) return mlar_fail_null(diag, "engine");
     mlar_status status = mlar_engine_idle(engine, stream, diag);
     if (status != MLAR_OK) return status;
     return mlar_engine_note(engine, mlar_guarding_check(engine, stream, diag));

@@ -51,7 +51,8 @@ static void add_request(mlar_layout *layout, mlar_plan_request *requests, int32_
 }
 
 mlar_status mlar_layout_make(const mlar_config *config, mlar_layout *layout, mlar_diag *diag) {
-    _Static_assert((MLAR_BUFFER_COUNT - 5) * MLAR_KINDS_MAX + 5 <= MLAR_PLAN_MAX_REQUESTS,
+    _Static_assert((MLAR_BUFFER_COUNT - MLAR_ENGINE_BUFFERS) * MLAR_KINDS_MAX + MLAR_ENGINE_BUFFERS <=
+                       MLAR_PLAN_MAX_REQUESTS,
                    "every buffer has a place");
     _Static_assert((int)MLAR_PLAN_MAX_REQUESTS <= (int)MLAR_BUFFERS_MAX, "every request can be shown");
     mlar_status status = mlar_dims_resolve(config, &layout->dims, diag);
@@ -109,8 +110,7 @@ static void describe_buffers(const mlar_layout *layout, mlar_memory *memory) {
 }
 
 mlar_status mlar_memory_query(const mlar_config *config, mlar_memory *given, mlar_diag *diag) {
-    if (config == NULL || given == NULL)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, config == NULL ? "config" : "memory", 0, 0, "null");
+    if (config == NULL || given == NULL) return mlar_fail_null(diag, config == NULL ? "config" : "memory");
     mlar_layout layout;
     mlar_status status = mlar_layout_make(config, &layout, diag);
     if (status != MLAR_OK) return status;

@@ -156,7 +156,7 @@ mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bi
                                 int32_t layer_count, int32_t capacity_rows, mlar_program **program,
                                 mlar_diag *diag) {
     if (engine == NULL || bindings == NULL || program == NULL)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "", 0, 0, "null");
+        return mlar_fail_null(diag, engine == NULL ? "engine" : bindings == NULL ? "bindings" : "program");
     *program = NULL;
     mlar_status status = mlar_engine_idle(engine, NULL, diag);
     if (status != MLAR_OK) return status;

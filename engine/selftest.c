@@ -235,7 +235,7 @@ static mlar_status run_kind(mlar_selftest_run *run, int32_t kind, mlar_diag *dia
 }
 
 mlar_status mlar_engine_selftest(mlar_engine *engine, void *stream, mlar_diag *diag) {
-    if (engine == NULL) return MLAR_ERROR_ARGUMENT;
+    if (engine == NULL) return mlar_fail_null(diag, "engine");
     mlar_status status = mlar_engine_idle(engine, stream, diag);
     if (status != MLAR_OK) return status;
     if (!engine->layout.dims.config.selftest)

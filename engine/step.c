@@ -62,7 +62,7 @@ mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *given, void *
 mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                 const mlar_step *given, void *stream, mlar_diag *diag) {
     if (engine == NULL || bindings == NULL)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "bindings", 0, 0, "null");
+        return mlar_fail_null(diag, engine == NULL ? "engine" : "bindings");
     mlar_status status = mlar_engine_usable(engine, diag);
     if (status != MLAR_OK) return status;
     int32_t max_rows = engine->layout.dims.config.max_rows;
@@ -91,7 +91,7 @@ mlar_status mlar_step_enqueue(mlar_engine *engine, enum mlar_use use, int32_t ki
                               const mlar_bindings *bindings, int32_t capacity_rows, const mlar_step *given,
                               void *stream, mlar_diag *diag) {
     if (engine == NULL || bindings == NULL || given == NULL)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "bindings", 0, 0, "null");
+        return mlar_fail_null(diag, engine == NULL ? "engine" : bindings == NULL ? "bindings" : "step");
     mlar_status status = mlar_engine_usable(engine, diag);
     if (status != MLAR_OK) return status;
     int32_t max_rows = engine->layout.dims.config.max_rows;

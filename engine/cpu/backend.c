@@ -46,14 +46,10 @@ typedef struct mlar_cpu_state {
 } mlar_cpu_state;
 
 static int32_t recorded_count(const mlar_dims *dims) {
-    int32_t most = 0, layers = dims->config.max_layers + (dims->config.selftest ? MLAR_SELFTEST_LAYERS : 0);
+    int32_t most = 0;
     for (int32_t k = 0; k < dims->config.kind_count; k++)
         most = mlar_max_i32(most, mlar_sequence_nodes(dims, k, dims->config.max_rows));
-    return layers * most;
-}
-
-static int32_t program_count(const mlar_dims *dims) {
-    return dims->config.max_programs + (dims->config.selftest ? MLAR_SELFTEST_LAYERS : 0);
+    return mlar_layer_slots(dims) * most;
 }
 
 static uint64_t programs_offset(void) {
@@ -61,7 +57,7 @@ static uint64_t programs_offset(void) {
 }
 
 static uint64_t recorded_offset(const mlar_dims *dims) {
-    return programs_offset() + ((uint64_t)program_count(dims) * sizeof(mlar_cpu_program) + 63) / 64 * 64;
+    return programs_offset() + ((uint64_t)mlar_program_slots(dims) * sizeof(mlar_cpu_program) + 63) / 64 * 64;
 }
 
 static uint64_t cpu_state_bytes(const mlar_dims *dims, mlar_checked *check) {
@@ -84,7 +80,7 @@ static mlar_status cpu_init(void *opaque, const mlar_layout *layout, mlar_arena_
                          "cpu_isa: '%s' is unknown, not in this build, or not offered by this processor",
                          config->cpu_isa);
     state->programs = (mlar_cpu_program *)(void *)((char *)opaque + programs_offset());
-    for (int32_t i = 0; i < program_count(&layout->dims); i++)
+    for (int32_t i = 0; i < mlar_program_slots(&layout->dims); i++)
         state->programs[i] = (mlar_cpu_program){-1, -1};
     state->recorded = (mlar_recorded *)(void *)((char *)opaque + recorded_offset(&layout->dims));
     int32_t count = recorded_count(&layout->dims);

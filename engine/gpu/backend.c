@@ -32,10 +32,6 @@ typedef struct mlar_gpu_state {
 
 /* ---- layout of the state ---- */
 
-static int32_t program_count(const mlar_dims *dims) {
-    return dims->config.max_programs + (dims->config.selftest ? MLAR_SELFTEST_LAYERS : 0);
-}
-
 static int32_t node_limit(const mlar_dims *dims) {
     return dims->config.update_route == MLAR_UPDATE_NODE_PARAMS ? dims->config.max_nodes : 0;
 }
@@ -45,11 +41,11 @@ static uint64_t graphs_offset(void) {
 }
 
 static uint64_t nodes_offset(const mlar_dims *dims) {
-    return graphs_offset() + ((uint64_t)program_count(dims) * sizeof(mlar_graph) + 63) / 64 * 64;
+    return graphs_offset() + ((uint64_t)mlar_program_slots(dims) * sizeof(mlar_graph) + 63) / 64 * 64;
 }
 
 static uint64_t gpu_state_bytes(const mlar_dims *dims, mlar_checked *check) {
-    uint64_t nodes = (uint64_t)program_count(dims) * (uint64_t)node_limit(dims);
+    uint64_t nodes = (uint64_t)mlar_program_slots(dims) * (uint64_t)node_limit(dims);
     return mlar_checked_add(check, nodes_offset(dims), mlar_checked_mul(check, nodes, sizeof(void *)));
 }
 
@@ -88,7 +84,7 @@ static mlar_status gpu_init(void *opaque, const mlar_layout *layout, mlar_arena_
     status = mlar_device_leave(device, &scope, status, diag);
     if (created && status != MLAR_OK) (void)device->runtime.stream_destroy(state->capture_stream);
     if (status != MLAR_OK) return status;
-    state->program_count = program_count(&layout->dims);
+    state->program_count = mlar_program_slots(&layout->dims);
     state->node_limit = node_limit(&layout->dims);
     state->graphs = (mlar_graph *)(void *)((char *)opaque + graphs_offset());
     for (int32_t i = 0; i < state->program_count; i++) state->graphs[i] = (mlar_graph){.updating = -1};

@@ -154,7 +154,7 @@ static mlar_status take_device(mlar_device *device, int32_t ordinal, mlar_diag *
 mlar_status mlar_device_open(void *memory, size_t bytes, const mlar_device_options *given,
                              mlar_device **result, mlar_diag *diag) {
     if (memory == NULL || given == NULL || result == NULL)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, "device", 0, 0, "null");
+        return mlar_fail_null(diag, memory == NULL ? "memory" : given == NULL ? "options" : "device");
     *result = NULL;
     mlar_device_options options;
     mlar_status status = MLAR_STRUCT_READ(&options, given);

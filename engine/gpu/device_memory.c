@@ -21,8 +21,7 @@ mlar_status mlar_device_transfer(mlar_device *device, int in, void *to, const vo
 }
 
 mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **address, mlar_diag *diag) {
-    if (device == NULL || address == NULL)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, device == NULL ? "device" : "address", 0, 0, "null");
+    if (device == NULL || address == NULL) return mlar_fail_null(diag, device == NULL ? "device" : "address");
     *address = NULL;
     mlar_device_scope scope;
     mlar_status status = mlar_device_enter(device, &scope, diag);

@@ -96,8 +96,7 @@ static const mlar_arena_source pool_source = {
     .name = "pool", .allocate = pool_allocate, .release = pool_release, .host_visible = false};
 
 mlar_status mlar_arena_from_pool(mlar_arena *arena, mlar_device *device, uint64_t bytes, mlar_diag *diag) {
-    if (arena == NULL || device == NULL)
-        return mlar_fail(diag, MLAR_ERROR_ARGUMENT, arena == NULL ? "arena" : "device", 0, 0, "null");
+    if (arena == NULL || device == NULL) return mlar_fail_null(diag, arena == NULL ? "arena" : "device");
     memset(arena, 0, sizeof *arena);
     if (!device->has_pools)
         return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device", 0, 0,
