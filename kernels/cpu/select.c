@@ -21,10 +21,11 @@
 
 enum offered {
     OFFERS_NOTHING = 0,
-    OFFERS_AVX2 = 1,       /* AVX2, FMA */
-    OFFERS_AVX512 = 2,     /* F, BW, DQ, VL */
-    OFFERS_AVX512BF16 = 4, /* and the bf16 dot product */
-    OFFERS_AMX = 8,        /* tiles and their bf16 product, beside all of the above */
+    OFFERS_AVX2 = 1,      /* AVX2, FMA */
+    OFFERS_AVX512 = 2,    /* F, BW, DQ, VL */
+    OFFERS_FAST_BF16 = 4, /* and the bf16 dot product, */
+    OFFERS_SLOW_BF16 = 8, /* which is slow where there are tiles to do that work (tests/bench/README.md) */
+    OFFERS_AMX = 16,      /* tiles and their bf16 product, beside all of the above */
 };
 
 #if defined(__x86_64__)
@@ -66,9 +67,10 @@ static uint32_t detect(void) {
         return OFFERS_AVX2;
     if (eax >= 1) __get_cpuid_count(7, 1, &leaf7_1_eax, &ignored, &ignored, &ignored);
     if (!(leaf7_1_eax & LEAF7_1_EAX_BF16)) return OFFERS_AVX2 | OFFERS_AVX512;
-    if ((state & state_amx) != state_amx || (edx & LEAF7_EDX_AMX) != LEAF7_EDX_AMX || !tiles_permitted())
-        return OFFERS_AVX2 | OFFERS_AVX512 | OFFERS_AVX512BF16;
-    return OFFERS_AVX2 | OFFERS_AVX512 | OFFERS_AVX512BF16 | OFFERS_AMX;
+    if ((edx & LEAF7_EDX_AMX) != LEAF7_EDX_AMX) return OFFERS_AVX2 | OFFERS_AVX512 | OFFERS_FAST_BF16;
+    if ((state & state_amx) != state_amx || !tiles_permitted())
+        return OFFERS_AVX2 | OFFERS_AVX512 | OFFERS_SLOW_BF16;
+    return OFFERS_AVX2 | OFFERS_AVX512 | OFFERS_SLOW_BF16 | OFFERS_AMX;
 }
 
 #else
@@ -90,10 +92,13 @@ static const variant variants[] = {
     {&mlar_cpu_kernels_amx, OFFERS_AMX},
 #endif
 #if defined(MLAR_HAVE_AVX512BF16) && MLAR_HAVE_AVX512BF16
-    {&mlar_cpu_kernels_avx512bf16, OFFERS_AVX512BF16},
+    {&mlar_cpu_kernels_avx512bf16, OFFERS_FAST_BF16},
 #endif
 #if defined(MLAR_HAVE_AVX512) && MLAR_HAVE_AVX512
     {&mlar_cpu_kernels_avx512, OFFERS_AVX512},
+#endif
+#if defined(MLAR_HAVE_AVX512BF16) && MLAR_HAVE_AVX512BF16
+    {&mlar_cpu_kernels_avx512bf16, OFFERS_SLOW_BF16},
 #endif
 #if defined(MLAR_HAVE_AVX2) && MLAR_HAVE_AVX2
     {&mlar_cpu_kernels_avx2, OFFERS_AVX2},
