@@ -258,7 +258,7 @@ int command_bench(const options *o) {
                         BENCH_BATCHES);
     int64_t replays;
     int32_t strategies[2];
-    int graph, code = configure_output(o->svg, NULL);
+    int graph, code = configure_svg(o);
     if (code == 0) code = configure_model(o, &report.config);
     if (code == 0) code = configure_run(o, &report.config);
     if (code == 0) code = configure_replays(o, &replays);

@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *const layouts[] = {"dsv4", "v32", "bf16", NULL};
@@ -100,19 +99,14 @@ int configure_model(const options *o, mlar_config *config) {
     return one_kind(o, config);
 }
 
-int configure_output(const char *path, const char *input) {
-    struct stat to, from;
+int configure_svg(const options *o) {
     char folder[PATH_MAX];
-    if (path == NULL) return 0;
-    if (stat(path, &to) == 0) {
-        if (!S_ISREG(to.st_mode)) return unusable("%s: exists and is not a regular file", path);
-        if (input != NULL && stat(input, &from) == 0 && from.st_dev == to.st_dev && from.st_ino == to.st_ino)
-            return unusable("%s: is the step file itself; the results would replace it", path);
-    }
-    if (strlen(path) >= sizeof folder) return unusable("%s: too long a name", path);
-    memcpy(folder, path, strlen(path) + 1);
-    if (access(dirname(folder), W_OK) != 0) return unusable("%s: cannot write: %s", path, strerror(errno));
-    return 0;
+    if (o->svg == NULL || access(o->svg, W_OK) == 0) return 0;
+    if (snprintf(folder, sizeof folder, "%s", o->svg) >= (int)sizeof folder)
+        errno = ENAMETOOLONG;
+    else if (errno == ENOENT && access(dirname(folder), W_OK) == 0)
+        return 0;
+    return unusable("%s: cannot write: %s", o->svg, strerror(errno));
 }
 
 int configure_replays(const options *o, int64_t *replays) {

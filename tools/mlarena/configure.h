@@ -18,9 +18,9 @@ int configure_run(const options *o, mlar_config *config);
 int configure_replays(const options *o, int64_t *replays);
 int configure_graph(const options *o, int *graph);
 
-/* A file to be written (NULL: none) that could not be, said before the work and not after it: no regular file, a folder
- * that is not there, or `input` itself under any name (NULL: no input). 0 or EXIT_UNUSABLE. */
-int configure_output(const char *path, const char *input);
+/* Whether --svg, where given, can be written: said before the minutes of work that are drawn, not after. 0 or
+ * EXIT_UNUSABLE. */
+int configure_svg(const options *o);
 
 /* The strategies that --strategy asks for; returns how many. 0: unknown name (one line was printed). */
 int configure_strategies(const options *o, int32_t strategies[2]);

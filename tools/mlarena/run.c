@@ -216,13 +216,14 @@ static int run_all(const options *o, place *where, const stepfile *step) {
 int command_run(const options *o) {
     if (o->file == NULL) return unusable("run needs a step file");
     int64_t replays;
-    int graph, failed = configure_output(o->output, o->file);
-    if (!failed) failed = configure_replays(o, &replays);
+    int graph, failed = configure_replays(o, &replays);
     if (!failed) failed = configure_graph(o, &graph);
     if (failed) return failed;
     stepfile step;
     step_error error;
     place where;
+    if (o->output != NULL && !stepfile_can_write_results(o->output, o->file, &error))
+        return unusable("%s", error.text);
     if (!stepfile_read(o->file, &step, &error)) return unusable("%s", error.text);
     int code = place_open(&where, o);
     if (code == 0) code = run_all(o, &where, &step);

@@ -100,6 +100,9 @@ typedef struct safetensors_pair {
     const char *value;
 } safetensors_pair;
 
+/* Whether safetensors_write could put a file there, for callers who would rather know before there is one to write. */
+bool safetensors_can_write(const char *path, step_error *error);
+
 /* Writes a file that appears under `path` whole or not at all: a temporary file in the same directory, fsync,
  * rename. Wider elements come first and the header is padded, so every tensor is aligned to its element. An
  * existing `path` that is not a regular file (a directory, a device) is refused and left alone. */

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,11 +102,16 @@ static bool write_contents(int descriptor, const char *header, const safetensors
 }
 
 /* A rename would put a file in the place of a device or a FIFO, which nobody wants of `-o /dev/null`. */
-static bool check_target(const char *path, step_error *error) {
+bool safetensors_can_write(const char *path, step_error *error) {
     struct stat status;
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
         return step_error_set(error, "%s: exists and is not a regular file", path);
-    return true;
+    char folder[PATH_MAX];
+    if (snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder)
+        errno = ENAMETOOLONG;
+    else if (access(dirname(folder), W_OK) == 0)
+        return true;
+    return step_error_set(error, "%s: cannot write: %s", path, strerror(errno));
 }
 
 /* Plain O_EXCL rather than mkstemp(), which would give the file mode 0600 instead of what umask says. */
@@ -151,7 +157,7 @@ static bool replace_file(const char *path, const char *header, const safetensors
 bool safetensors_write(const char *path, const safetensors_entry *entries, size_t entry_count,
                        const safetensors_pair *metadata, size_t metadata_count, step_error *error) {
     if (error) error->text[0] = '\0';
-    if (!check_target(path, error)) return false;
+    if (!safetensors_can_write(path, error)) return false;
     const safetensors_entry **order = calloc(entry_count + 1, sizeof *order);
     if (!order) return step_error_set(error, "%s: no memory", path);
     for (size_t i = 0; i < entry_count; i++) order[i] = &entries[i];

@@ -72,6 +72,8 @@ void stepfile_free(stepfile *step); /* a zeroed one is fine, twice too */
 
 /* Writes the inputs and whatever step->expected holds. */
 bool stepfile_write(const char *path, const stepfile *step, step_error *error);
+/* Whether results of the step file `from` can be written to `path`: not over that file itself, under any name. */
+bool stepfile_can_write_results(const char *path, const char *from, step_error *error);
 /* Writes only `results` (shaped by `step`), with the step's metadata. */
 bool stepfile_write_results(const char *path, const stepfile *step, const stepfile_results *results,
                             step_error *error);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "safetensors.h"
 #include "stepfile_names.h"
@@ -168,6 +169,14 @@ bool stepfile_write(const char *path, const stepfile *step, step_error *error) {
     add_scope(&out, &stepfile_extra_names, step, &step->extra);
     add_results(&out, step, &step->expected);
     return finish(&out, path, error);
+}
+
+bool stepfile_can_write_results(const char *path, const char *from, step_error *error) {
+    struct stat there, here;
+    if (stat(path, &there) == 0 && stat(from, &here) == 0 && there.st_dev == here.st_dev &&
+        there.st_ino == here.st_ino)
+        return step_error_set(error, "%s: is the step file itself; the results would replace it", path);
+    return safetensors_can_write(path, error);
 }
 
 bool stepfile_write_results(const char *path, const stepfile *step, const stepfile_results *results,
