@@ -157,11 +157,7 @@ static mlar_config configure(const step_case *made, const engine_options *option
     config.max_programs = config.max_layers = 1;
     config.selftest = 0;
     config.kind_count = 1;
-    config.kinds[0].scope_count = made->spec.scope_count;
-    for (int32_t s = 0; s < made->spec.scope_count; s++)
-        config.kinds[0].scope[s] = (mlar_scope_config){.width = made->spec.scope[s].width,
-                                                       .layout = made->spec.scope[s].layout,
-                                                       .fp8 = made->spec.scope[s].fp8};
+    config.kinds[0] = case_kind(&made->spec);
     memcpy(config.cpu_isa, isa, strlen(isa) + 1);
     return config;
 }

@@ -75,10 +75,8 @@ static void free_set(set *one) {
 }
 
 static void find_kernel(const set *one) {
-    char path[512];
     if (!mlar_gpu_launch_of(arch, MLAR_STAGE_GATHER, &one->args, &one->args.layer, &grid)) exit(3);
-    snprintf(path, sizeof path, "%s/%s.%s.image", images, grid.unit, strcmp(arch, "sm_90") ? arch : "sm_90a");
-    gather = device_function_of(path, grid.kernel, grid.dynamic_lds_bytes);
+    gather = device_function_of(images, grid.unit, arch, grid.kernel, grid.dynamic_lds_bytes);
 }
 
 static void run_gather(const set *one) {

@@ -162,7 +162,8 @@ static void *module_of(const char *path) {
     return modules[i].module;
 }
 
-device_function *device_function_of(const char *path, const char *kernel, uint32_t dynamic_lds_bytes) {
+device_function *device_function_of(const char *images, const char *unit, const char *arch,
+                                    const char *kernel, uint32_t dynamic_lds_bytes) {
     static struct {
         char kernel[96];
         device_function function;
@@ -171,6 +172,8 @@ device_function *device_function_of(const char *path, const char *kernel, uint32
     while (known[i].kernel[0] && strcmp(known[i].kernel, kernel)) i++;
     if (known[i].kernel[0] == 0) {
         if (i + 1 == sizeof known / sizeof *known) exit(3);
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s.%s.image", images, unit, strcmp(arch, "sm_90") ? arch : "sm_90a");
         CALL(function, &known[i].function.handle, module_of(path), kernel);
         if (dynamic_lds_bytes > 48 * 1024)
             CALL(set_attribute, known[i].function.handle, 8, (int)dynamic_lds_bytes);

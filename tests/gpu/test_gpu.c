@@ -7,6 +7,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "tests/gpu/groups.h"
+#include "tests/support/case_bindings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,11 +38,7 @@ mlar_config config_of(const step_case *made, const struct variant *variant) {
     config.policy = variant->policy;
     config.splits = variant->splits;
     config.kind_count = 1;
-    config.kinds[0].scope_count = made->spec.scope_count;
-    for (int s = 0; s < made->spec.scope_count; s++)
-        config.kinds[0].scope[s] = (mlar_scope_config){.width = made->spec.scope[s].width,
-                                                       .layout = made->spec.scope[s].layout,
-                                                       .fp8 = made->spec.scope[s].fp8};
+    config.kinds[0] = case_kind(&made->spec);
     return config;
 }
 

@@ -136,15 +136,12 @@ static void remove_case(const step_case *made, on_device *at) {
 /* Kernels take the layer from `args`, or where it points; the table wants to see the bindings. */
 static void launch(int32_t stage, const mlar_stage_args *args, const mlar_set_block_args *block) {
     mlar_gpu_launch what;
-    char path[512];
     if (!mlar_gpu_launch_of(run.arch, stage, args, run.layer, &what)) {
         fprintf(stderr, "no kernel of stage %d for %s\n", (int)stage, run.arch);
         exit(3);
     }
-    snprintf(path, sizeof path, "%s/%s.%s.image", run.images, what.unit,
-             strcmp(run.arch, "sm_90") ? run.arch : "sm_90a");
-    device_launch(device_function_of(path, what.kernel, what.dynamic_lds_bytes), what.grid_blocks,
-                  what.block_threads, what.dynamic_lds_bytes,
+    device_launch(device_function_of(run.images, what.unit, run.arch, what.kernel, what.dynamic_lds_bytes),
+                  what.grid_blocks, what.block_threads, what.dynamic_lds_bytes,
                   block ? (const void *)block : (const void *)args);
 }
 

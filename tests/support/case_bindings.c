@@ -3,6 +3,14 @@
  * case_bindings.c: see case_bindings.h. */
 #include "tests/support/case_bindings.h"
 
+mlar_kind_config case_kind(const case_spec *spec) {
+    mlar_kind_config kind = {.scope_count = spec->scope_count};
+    for (int32_t s = 0; s < spec->scope_count; s++)
+        kind.scope[s] = (mlar_scope_config){
+            .width = spec->scope[s].width, .layout = spec->scope[s].layout, .fp8 = spec->scope[s].fp8};
+    return kind;
+}
+
 mlar_bindings case_bindings(const mlar_layer_params *layer) {
     mlar_bindings bindings = {.struct_size = sizeof bindings,
                               .out_type = layer->out_f32 ? MLAR_OUT_F32 : MLAR_OUT_BF16,

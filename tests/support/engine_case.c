@@ -45,13 +45,8 @@ mlar_config engine_case_config(const step_case *const *cases, int32_t count) {
     config.kind_count = count;
     for (int32_t k = 0; k < count; k++) {
         const step_case *made = cases[k];
-        mlar_kind_config *kind = &config.kinds[k];
         if (made->spec.capacity_rows > config.max_rows) config.max_rows = made->spec.capacity_rows;
-        kind->scope_count = made->spec.scope_count;
-        for (int32_t s = 0; s < kind->scope_count; s++)
-            kind->scope[s] = (mlar_scope_config){.width = made->spec.scope[s].width,
-                                                 .layout = made->spec.scope[s].layout,
-                                                 .fp8 = made->spec.scope[s].fp8};
+        config.kinds[k] = case_kind(&made->spec);
     }
     return config;
 }
