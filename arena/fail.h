@@ -10,8 +10,8 @@
 /* No later version's struct is longer by more: a larger struct_size was never set, and says nothing of the memory. */
 #define MLAR_STRUCT_GROWTH_MAX 4096
 
-/* Returns status. diag may be NULL; one shorter than this version's is left alone, and of a longer one its tail. field and the
- * formatted message are cut to fit; given and needed are 0 where there is no number to show. */
+/* Returns status. diag may be NULL; one shorter than this version's is left alone, and of a longer one its tail.
+ * field and the formatted message are cut to fit; given and needed are 0 where there is no number to show. */
 __attribute__((format(printf, 6, 7))) mlar_status mlar_fail(mlar_diag *diag, mlar_status status,
                                                             const char *field, int64_t given, int64_t needed,
                                                             const char *format, ...);

@@ -121,9 +121,9 @@ static mlar_status gpu_idle(void *opaque, void *stream, mlar_diag *diag) {
 
 /* ---- launches ---- */
 
-/* The runtime's own launch; the one with attributes for what may overlap, where there is such. */
-static int launch_now(const mlar_runtime *runtime, const mlar_kernel_call *call, void **arguments,
-                      void *stream) {
+/* With the attribute that lets a launch begin before the one ahead of it has ended. */
+static int launch_overlapping(const mlar_runtime *runtime, const mlar_kernel_call *call, void **arguments,
+                              void *stream) {
     mlar_cuda_launch_attribute overlap = {.id = MLAR_CUDA_ATTRIBUTE_OVERLAP, .value = {1}};
     const mlar_cuda_launch_config config = {.grid = {call->grid, 1, 1},
                                             .block = {call->block, 1, 1},
@@ -131,9 +131,14 @@ static int launch_now(const mlar_runtime *runtime, const mlar_kernel_call *call,
                                             .stream = stream,
                                             .attributes = &overlap,
                                             .attribute_count = 1};
+    return runtime->launch_extended(&config, call->function, arguments, NULL);
+}
+
+static int launch_now(const mlar_runtime *runtime, const mlar_kernel_call *call, void **arguments,
+                      void *stream) {
     if (call->overlaps && runtime->launch_extended != NULL &&
         runtime->driver_version >= MLAR_CUDA_VERSION_OVERLAP)
-        return runtime->launch_extended(&config, call->function, arguments, NULL);
+        return launch_overlapping(runtime, call, arguments, stream);
     return runtime->launch(call->function, call->grid, 1, 1, call->block, 1, 1, call->lds_bytes, stream,
                            arguments, NULL);
 }
