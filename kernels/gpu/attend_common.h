@@ -8,10 +8,10 @@
  * another. For each it walks the worker's key tiles in order, cut to sub-tiles of as many tokens as its LDS
  * holds:
  *
- *     one wave:  mlar_tiles_begin()                     at the start of a unit
- *                mlar_tiles_fetch(n)                    sub-tile n: where it is; the index loads are under
- * way mlar_tiles_resolve(n)                  later: addresses and validity of its tokens, into LDS all:
- * desc(n), record(n), scales(n), valid(n)   after the next barrier
+ * - mlar_tiles_begin(), by one wave, at the start of a unit;
+ * - mlar_tiles_fetch(n), by the same wave: where sub-tile n is; the loads of its index list are under way;
+ * - mlar_tiles_resolve(n), later: addresses and validity of its tokens, into LDS;
+ * - desc(n), record(n), scales(n), valid(n), by all after the next barrier
  *
  * and keeps (m, l, O) from the sub-tile flagged FIRST to the one flagged LAST, when mlar_part_finish()
  * writes the sums and says what O is to be multiplied with. What lies between, an engine does as it likes:

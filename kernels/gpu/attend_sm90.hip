@@ -31,12 +31,18 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
     if (thread < (int32_t)(sizeof(mlar_layer_params) / 8))
         ((uint64_t *)&control->layer)[thread] = ((const uint64_t *)mlar_layer_of(args))[thread];
     if (thread == SM90_CONSUMERS) control->share = sm90_share_of(args);
+    if (thread == SM90_CONSUMERS - 1) {
+        const float scale = mlar_layer_of(args)->scale;
+        const int32_t shift = mlar_query_shift(scale);
+        control->query_factor = (uint32_t)(127 - shift) * 0x00800080u; /* 2^-shift */
+        control->scale2 = scale * mlar_power_of_two(shift) * MLAR_LOG2E;
+    }
     if (thread == SM90_GROUP) {
         MLAR_UNROLL for (int32_t stage = 0; stage < 2; ++stage) {
-            sm90_barrier_init(sm90_full(&b, stage), 8);
-            sm90_barrier_init(sm90_empty(&b, stage, 0), 8);
-            sm90_barrier_init(sm90_empty(&b, stage, 1), 8);
-            sm90_barrier_init(sm90_probs(&b, stage), 4);
+            sm90_barrier_init(sm90_full(&b, stage), SM90_FETCHERS);
+            sm90_barrier_init(sm90_empty(&b, stage, 0), SM90_CONSUMERS);
+            sm90_barrier_init(sm90_empty(&b, stage, 1), SM90_CONSUMERS);
+            sm90_barrier_init(sm90_probs(&b, stage), SM90_GROUP);
         }
         sm90_barrier_init_done();
     }
@@ -46,8 +52,7 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
     if (group >= 2) {
         SM90_REGISTERS_LESS(80);
         sm90_fetch(&b);
-        if (control->layer.tail_zero)
-            sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_THREADS - SM90_CONSUMERS);
+        if (control->layer.tail_zero) sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_FETCHERS);
     } else if (heads_per_group <= SM90_NARROW_HEADS) {
         SM90_REGISTERS_MORE(176);
         if (heads_per_group <= 16)

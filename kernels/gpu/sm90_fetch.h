@@ -296,8 +296,7 @@ MLAR_DEVICE void sm90_fetch(const sm90_block *b) {
                 sm90_store1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)octet,
                             now & SM90_OCTET_COUNTS);
             sm90_fence_async();
-            mlar_wave_sync();
-            if (lane == 0) sm90_barrier_arrive(sm90_full(b, n));
+            sm90_barrier_arrive(sm90_full(b, n));
         } else if (next) {
             MLAR_UNROLL for (int32_t j = 0; j < SM90_PAIRS; ++j)
                 sm90_ask_pair(tokens ^ SM90_OCTET_BYTES, lane, j, raw.nope[j]);

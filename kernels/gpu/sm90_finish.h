@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * sm90_finish.h: the end of a part in the tuned NVIDIA engine: a head's maximum and sum become its factor and lse (or
- * the pair that combine reads), and the accumulators go to `out` or to the workspace. Both consuming roles hold their
+ * the pair that combine reads), and the accumulators go to `out` or to the workspace, by the rules of attend_common.h. Both consuming roles hold their
  * accumulators alike (sm90_ptx.h: a warp has 16 heads, block by block of 8 columns). */
 #ifndef MLAR_KERNELS_GPU_SM90_FINISH_H
 #define MLAR_KERNELS_GPU_SM90_FINISH_H
@@ -14,26 +14,7 @@
  * combine; returns what the accumulators are to be multiplied by. */
 MLAR_DEVICE float sm90_finish_head(const sm90_block *b, const sm90_part *part, int32_t head, float max2,
                                    float sum) {
-    const mlar_layer_params *layer = b->layer;
-    const float max = max2 * SM90_LN2;
-    float lse, factor;
-    if (part->slot >= 0) {
-        mlar_store_f32x2(b->args->partial_ml + 2 * ((int64_t)part->slot * b->args->shape.heads + head), max,
-                         sum);
-        return 1.0f;
-    }
-    lse = max + mlar_log(sum); /* of an empty row: -inf - inf */
-    if (layer->lse) layer->lse[part->row * layer->lse_row_stride + head * layer->lse_head_stride] = lse;
-    if (sum == 0.0f) return 0.0f;
-    factor = 1.0f / sum;
-    if (layer->sink) factor *= 1.0f / (1.0f + mlar_exp(layer->sink[head] - lse));
-    return factor;
-}
-
-/* Where column `column` of a head goes, in elements of the destination. */
-MLAR_DEVICE int64_t sm90_out_at(const sm90_block *b, const sm90_part *part, int32_t head, int32_t column) {
-    if (part->slot >= 0) return ((int64_t)part->slot * b->args->shape.heads + head) * SM90_D + column;
-    return part->row * b->layer->out_row_stride + head * b->layer->out_head_stride + column;
+    return mlar_part_finish(b->args, b->layer, part->row, part->slot, head, max2 * SM90_LN2, sum);
 }
 
 /* The warp's accumulators: heads head_begin + first + 0 .. 15 as far as they exist, columns column .. column +
@@ -41,26 +22,30 @@ MLAR_DEVICE int64_t sm90_out_at(const sm90_block *b, const sm90_part *part, int3
 template <int blocks>
 MLAR_DEVICE void sm90_finish_store(const sm90_block *b, const sm90_part *part, const float *d, int32_t first,
                                    int32_t head_begin, int32_t head_end, int32_t column) {
-    const int32_t lane = mlar_lane(), odd = lane & 1;
+    const int32_t lane = (int32_t)sm90_keep((uint32_t)mlar_lane()), odd = lane & 1;
     const int32_t is_f32 = part->slot >= 0 || b->layer->out_f32;
     float *const out32 = part->slot >= 0 ? b->args->partial_out : (float *)b->layer->out;
     uint16_t *const out16 = (uint16_t *)b->layer->out;
-    MLAR_UNROLL for (int32_t r = 0; r < 2; ++r) {
+    const int64_t head_stride = part->slot >= 0 ? SM90_D : b->layer->out_head_stride;
+    const int64_t begin = part->slot >= 0 ? (int64_t)part->slot * b->args->shape.heads * SM90_D
+                                          : part->row * b->layer->out_row_stride;
+    int64_t at = begin + (head_begin + first + lane / 4) * head_stride + column; /* elements */
+    MLAR_UNROLL for (int32_t r = 0; r < 2; ++r, at += 8 * head_stride) {
         const int32_t local = first + lane / 4 + 8 * r, head = head_begin + local;
         const float factor = sm90_read_f32(SM90_CONTROL(b, factor) + 4 * (uint32_t)local);
-        const int64_t at = sm90_out_at(b, part, head, column);
         if (is_f32) {
             if (head >= head_end) continue;
             MLAR_UNROLL for (int32_t k = 0; k < blocks; ++k)
-                mlar_store_f32x2(out32 + at + 8 * k + 2 * (lane & 3), d[4 * k + 2 * r] * factor,
-                                 d[4 * k + 2 * r + 1] * factor);
+                mlar_store_f32x2(out32 + at + 8 * k + 2 * (lane & 3), mlar_out_of(d[4 * k + 2 * r], factor),
+                                 mlar_out_of(d[4 * k + 2 * r + 1], factor));
         } else {
             /* Of two blocks a lane has 4 bytes each. Neighbours swap, so that the even lanes have 8 bytes of the
              * first block and the odd ones of the second: four lanes write 32 bytes in a row. */
             MLAR_UNROLL for (int32_t k = 0; k < blocks; k += 2) {
-                const uint32_t mine0 = mlar_bf16x2(d[4 * k + 2 * r] * factor, d[4 * k + 2 * r + 1] * factor);
-                const uint32_t mine1 =
-                    mlar_bf16x2(d[4 * k + 4 + 2 * r] * factor, d[4 * k + 5 + 2 * r] * factor);
+                const uint32_t mine0 = mlar_bf16x2(mlar_out_of(d[4 * k + 2 * r], factor),
+                                                   mlar_out_of(d[4 * k + 2 * r + 1], factor));
+                const uint32_t mine1 = mlar_bf16x2(mlar_out_of(d[4 * k + 4 + 2 * r], factor),
+                                                   mlar_out_of(d[4 * k + 5 + 2 * r], factor));
                 const uint32_t theirs = mlar_lane_get_u32(odd ? mine0 : mine1, lane ^ 1);
                 mlar_u32x2 pair;
                 pair.x = odd ? theirs : mine0;

@@ -21,7 +21,7 @@ MLAR_DEVICE int32_t sm90_narrow_thread(void) {
     return (int32_t)sm90_keep((uint32_t)mlar_thread());
 }
 
-/* The warp's queries as the a operand: a[16-head tile][16 columns]. Heads that do not exist are zeros. */
+/* The warp's queries as the a operand, shifted: a[16-head tile][16 columns]. Heads that do not exist are zeros. */
 template <int m_tiles>
 MLAR_DEVICE void sm90_narrow_queries(const sm90_block *b, const sm90_share *share, int32_t row,
                                      uint32_t a[m_tiles][SM90_SCORE_STEPS][4]) {
@@ -33,6 +33,10 @@ MLAR_DEVICE void sm90_narrow_queries(const sm90_block *b, const sm90_share *shar
         MLAR_UNROLL for (int32_t k = 0; k < SM90_SCORE_STEPS; ++k) MLAR_UNROLL for (int32_t c = 0; c < 2; ++c)
             a[m][k][2 * c + r] = head < share->head_end ? mlar_load4(from + 16 * k + 8 * c) : 0;
     }
+    const uint32_t factor = sm90_read4(SM90_CONTROL(b, query_factor));
+    MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
+        MLAR_UNROLL for (int32_t k = 0; k < SM90_SCORE_STEPS; ++k) MLAR_UNROLL for (int32_t i = 0; i < 4; ++i)
+            a[m][k][i] = sm90_mul_bf16x2(a[m][k][i], factor);
 }
 
 /* This warp's part of the scores of tile n, to shared memory. */
@@ -73,13 +77,13 @@ MLAR_DEVICE void sm90_narrow_scores(const sm90_block *b, int32_t n,
 
 /* Four tokens of one head: sums the parts, makes probabilities. max2 and sum are the head's so far (sum: of
  * this thread's tokens). */
-MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t head, float scale2, float *max2,
-                                     float *sum) {
+MLAR_DEVICE void sm90_narrow_softmax(const sm90_block *b, int32_t n, int32_t head, float *max2, float *sum) {
     const int32_t place = sm90_narrow_thread() & 15; /* of 4 tokens */
     const uint32_t parts = b->base + SM90_AT_SCORES + (uint32_t)(head * SM90_SCORE_STRIDE + 4 * place) * 4;
     const uint32_t counts =
         sm90_read1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)(place >> 1)) >>
         4 * (place & 1);
+    const float scale2 = sm90_read_f32(SM90_CONTROL(b, scale2));
     float s[4] = {0.0f, 0.0f, 0.0f, 0.0f}, p[4], max = -MLAR_INF, base, alpha;
     MLAR_UNROLL for (int32_t w = 0; w < SM90_SCORE_PARTS; ++w) {
         const mlar_u32x4 part =
@@ -138,7 +142,6 @@ MLAR_DEVICE void sm90_narrow_values(const sm90_block *b, int32_t n, float o[m_ti
 template <int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_block *block) {
     sm90_block here = *block;
     const sm90_block *const b = &here;
-    const float scale2 = b->layer->scale * MLAR_LOG2E;
     const sm90_share *share = &b->control->share;
     int32_t n = 0, index = 0;
     if (mlar_thread() == 0) sm90_find_part(b, 0);
@@ -160,10 +163,9 @@ template <int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_block *block) {
             sm90_narrow_scores<m_tiles>(b, n, a);
             sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
             MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
-                sm90_narrow_softmax(b, n, 16 * m + (sm90_narrow_thread() >> 4), scale2, &max2[m], &sum[m]);
+                sm90_narrow_softmax(b, n, 16 * m + (sm90_narrow_thread() >> 4), &max2[m], &sum[m]);
             sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
             sm90_narrow_values<m_tiles>(b, n, o);
-            mlar_wave_sync();
             sm90_release(b, n, 0);
             sm90_release(b, n, 1);
         }

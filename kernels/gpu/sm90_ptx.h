@@ -124,9 +124,10 @@ MLAR_DEVICE void sm90_fence_async(void) {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* Among `threads` threads of the block; `id` 1 .. 15 tells barriers apart. */
+/* Among `threads` threads of the block; `id` 1 .. 15 tells barriers apart. They may stand at different places of the
+ * code, which bar.sync, the aligned form, would not allow. */
 MLAR_DEVICE void sm90_group_sync(int32_t id, int32_t threads) {
-    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+    asm volatile("barrier.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 /* A barrier object: 8 bytes. It completes a phase when `arrivals` arrivals are in; phases alternate in parity. */

@@ -29,6 +29,24 @@ MLAR_DEVICE void sm90_wide_queries(const sm90_block *b, const sm90_share *share,
     }
 }
 
+/* Waits for what this thread has asked for, and shifts it (mlar_query_shift). */
+MLAR_DEVICE void sm90_wide_queries_arrived(const sm90_block *b) {
+    const uint32_t chunk = (uint32_t)mlar_thread() & 63, first = (uint32_t)mlar_thread() >> 6;
+    const uint32_t factor = sm90_read4(SM90_CONTROL(b, query_factor));
+    const uint32_t at = b->base + SM90_AT_QUERIES + (chunk >> 3) * SM90_PANEL_BYTES;
+    sm90_copy_wait();
+    MLAR_NO_UNROLL for (uint32_t base = first; base < SM90_WIDE_HEADS; base += 16) {
+        MLAR_UNROLL for (uint32_t local = base; local < base + 16; local += SM90_CONSUMERS / 64) {
+            const uint32_t place = at + local * 128 + ((chunk ^ local) & 7) * 16;
+            const mlar_u32x4 q = sm90_read16(place);
+            const mlar_u32x4 shifted = {sm90_mul_bf16x2(q.x, factor), sm90_mul_bf16x2(q.y, factor),
+                                        sm90_mul_bf16x2(q.z, factor), sm90_mul_bf16x2(q.w, factor)};
+            sm90_store16(place, shifted);
+        }
+    }
+    sm90_fence_async();
+}
+
 /* S (+)= Q K^T over one panel, 64 of the 512 columns. */
 template <int panel> MLAR_DEVICE void sm90_wide_scores_panel(float s[32], uint32_t q, uint32_t k) {
     sm90_wgmma_64<panel * SM90_PANEL_BYTES + 0, panel * SM90_PANEL_BYTES + 0>(s, q, k, panel > 0);
@@ -97,10 +115,10 @@ typedef struct sm90_heads {
 } sm90_heads;
 
 /* Scores of tile n to probabilities in shared memory. */
-MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], float scale2,
-                                   sm90_heads *heads) {
+MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], sm90_heads *heads) {
     const int32_t lane = mlar_lane(), column = 2 * (lane & 3), row = (mlar_thread() >> 5) * 16 + lane / 4;
     const uint64_t counts = sm90_read_u64(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1));
+    const float scale2 = sm90_read_f32(SM90_CONTROL(b, scale2));
     /* those of tile n - 2 have been read: else its stage were not this one's */
     const uint32_t to =
         b->base + SM90_AT_PROBS + (uint32_t)(n & 1) * SM90_PANEL_BYTES + (uint32_t)(row * 128 + 2 * column);
@@ -139,7 +157,6 @@ MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], 
 MLAR_DEVICE void sm90_wide_left(const sm90_block *block) {
     sm90_block here = *block;
     const sm90_block *const b = &here;
-    const float scale2 = b->layer->scale * MLAR_LOG2E;
     const int32_t lane = mlar_lane(), first = (mlar_thread() >> 5) * 16;
     const sm90_share *share = &b->control->share;
     float o[128], s[32];
@@ -151,8 +168,7 @@ MLAR_DEVICE void sm90_wide_left(const sm90_block *block) {
         const int32_t end = n + b->control->part[index & 1].tiles;
         sm90_heads heads = {{-MLAR_INF, -MLAR_INF}, {0.0f, 0.0f}, {0.0f, 0.0f}};
         int32_t accumulate = 0;
-        sm90_copy_wait();
-        sm90_fence_async();
+        sm90_wide_queries_arrived(b);
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         if (mlar_thread() == 0) sm90_find_part(b, index + 1);
         sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
@@ -161,10 +177,10 @@ MLAR_DEVICE void sm90_wide_left(const sm90_block *block) {
         for (; n < end; ++n) {
             here.base = sm90_keep(here.base);
             SM90_PIN(s, 32);
-            sm90_wide_softmax(b, n, s, scale2, &heads);
+            sm90_wide_softmax(b, n, s, &heads);
             sm90_fence_async();
             sm90_group_sync(SM90_BARRIER_LEFT, SM90_GROUP);
-            if (lane == 0) sm90_barrier_arrive(sm90_probs(b, n));
+            sm90_barrier_arrive(sm90_probs(b, n));
             if (accumulate) sm90_wide_rescale(o, heads.alpha[0], heads.alpha[1]);
             SM90_PIN(o, 128);
             sm90_wide_values(b, n, 0, o, accumulate);
@@ -216,8 +232,7 @@ MLAR_DEVICE void sm90_wide_right(const sm90_block *block) {
     while (b->control->part[index & 1].tiles) {
         const int32_t end = n + b->control->part[index & 1].tiles;
         int32_t accumulate = 0;
-        sm90_copy_wait();
-        sm90_fence_async();
+        sm90_wide_queries_arrived(b);
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         for (; n < end; ++n) {
             here.base = sm90_keep(here.base);

@@ -10,17 +10,19 @@
  *     consumers   wait full[stage], scores, softmax, arrive probs[stage] (wide only), P V, arrive empty[stage][half]
  *
  * Each role meets the same tiles in the same order, so that numbers alone say which phase of a barrier is meant. A
- * barrier tells only odd phases from even ones: whoever waits for one must have seen the phase before. This file knows
- * no number format and no matrix instruction. */
+ * barrier tells only odd phases from even ones: whoever waits for one must have seen the phase before. Every thread
+ * arrives for itself: one lane in the name of its warp is no faster, and leaves racecheck blind to the other 31. This
+ * file knows no number format and no matrix instruction. */
 #ifndef MLAR_KERNELS_GPU_SM90_WORK_H
 #define MLAR_KERNELS_GPU_SM90_WORK_H
 
+#include "kernels/gpu/attend_common.h"
 #include "kernels/gpu/sm90_ptx.h"
-#include "kernels/schedule.h"
 
 #define SM90_THREADS      512
 #define SM90_GROUP        128 /* threads of a warpgroup */
 #define SM90_CONSUMERS    256
+#define SM90_FETCHERS     256
 #define SM90_D            512   /* d_qk = d_v: nope 448, rope 64 */
 #define SM90_PANEL_BYTES  8192  /* 64 rows of 64 columns (sm90_ptx.h) */
 #define SM90_STAGE_BYTES  65536 /* a key tile: 8 panels of 64 tokens */
@@ -80,13 +82,15 @@ typedef struct sm90_control {
               [8]; /* [fetching warp][tile % 2]; at the struct's begin, so that addresses differ in bits */
     sm90_tiles tiles[8];             /* [fetching warp] */
     int32_t slots[8][8];             /* [fetching warp]: what the index list says of the tile last begun */
-    uint64_t full[2];                /* 8 arrivals: the fetching warps */
-    uint64_t empty[2][2];            /* 8: the consuming warps; [stage][half of the tokens] */
-    uint64_t probs[2];               /* 4: the warps that make the probabilities (wide) */
+    uint64_t full[2];                /* arrivals: the fetchers' */
+    uint64_t empty[2][2];            /* the consumers'; [stage][half of the tokens] */
+    uint64_t probs[2];               /* of the warpgroup that makes the probabilities (wide) */
     uint8_t counts[2][8];            /* [stage][octet], bit t: its token t counts */
     float alpha[2][SM90_WIDE_HEADS]; /* by which the tile's maximum shrinks what was summed before */
     float factor[SM90_WIDE_HEADS];   /* what the sum is multiplied by in the end */
     sm90_part part[2];               /* [number % 2]: this one and the next */
+    uint32_t query_factor;           /* by which queries are multiplied first: a bf16, in both halves */
+    float scale2;                    /* by which scores are, to become powers of two */
     sm90_share share;
     mlar_layer_params layer;
 } sm90_control;
@@ -119,9 +123,9 @@ MLAR_DEVICE uint32_t sm90_parity(int32_t n) {
     return (uint32_t)(n >> 1) & 1;
 }
 
-/* This warp has read its last of one half of tile n's tokens. */
+/* This thread has read its last of one half of tile n's tokens. */
 MLAR_DEVICE void sm90_release(const sm90_block *b, int32_t n, int32_t half) {
-    if (mlar_lane() == 0) sm90_barrier_arrive(sm90_empty(b, n, half));
+    sm90_barrier_arrive(sm90_empty(b, n, half));
 }
 
 /* ---- parts ---- */
