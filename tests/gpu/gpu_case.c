@@ -34,13 +34,13 @@ int gpu_must(mlar_status status, const char *what, const mlar_diag *diag) {
 
 /* ---- device and engine ---- */
 
-int gpu_open(gpu_place *place) {
+int gpu_open(gpu_place *place, int32_t ordinal) {
     memset(place, 0, sizeof *place);
     place->memory = calloc(1, mlar_device_bytes());
     place->info.struct_size = sizeof place->info;
     static const int32_t kinds[] = {MLAR_DEVICE_HIP, MLAR_DEVICE_CUDA};
     for (int i = 0; i < 2; i++) {
-        mlar_device_options options = {.struct_size = sizeof options, .device = kinds[i]};
+        mlar_device_options options = {.struct_size = sizeof options, .device = kinds[i], .ordinal = ordinal};
         mlar_diag diag = {.struct_size = sizeof diag};
         mlar_status status =
             mlar_device_open(place->memory, mlar_device_bytes(), &options, &place->device, &diag);

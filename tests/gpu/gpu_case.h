@@ -31,7 +31,7 @@ typedef struct gpu_place {
 } gpu_place;
 
 /* HIP if there is one, else CUDA. 0 if there is neither. */
-int gpu_open(gpu_place *place);
+int gpu_open(gpu_place *place, int32_t ordinal);
 void gpu_close(gpu_place *place);
 
 typedef struct gpu_engine {

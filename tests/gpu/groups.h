@@ -35,6 +35,8 @@ void queued_steps(void);
 void host_graph(void);
 void child_graphs(void);
 void many_programs(void);
+/* group_devices.c: two GPUs */
+void two_devices(void);
 /* group_memory.c: what lies outside the arena */
 void memory_outside(void);
 /* group_host.c: self-tests, threads, bad input, host cost */

@@ -96,6 +96,7 @@ static const struct group {
               {"programs as child graphs", child_graphs},
               {"61 programs, 5 buckets", many_programs},
               {"two engines, two threads", two_engines},
+              {"two devices", two_devices},
               {"bad input", bad_input},
               {"memory outside the arena", memory_outside},
               {"host cost of a replay", host_cost}};
@@ -110,7 +111,7 @@ static int is_wanted(const char *name, char **words) {
 int main(int argc, char **argv) {
     quick = argc > 1 && strcmp(argv[1], "quick") == 0;
     char **words = argv + (argc > 2 ? 2 : argc);
-    if (!gpu_open(&place)) return 2;
+    if (!gpu_open(&place, 0)) return 2;
     printf("%s: %s, %d units, runtime %d (%s)\n", place.info.profile.arch, place.info.name,
            (int)place.info.profile.compute_units, (int)place.info.runtime_version, place.info.runtime);
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
