@@ -31,8 +31,8 @@
  * threads. At most one step is in flight on an arena; the host orders it. Functions marked "pure" touch
  * nothing but their arguments. A struct with a struct_size, set to sizeof(it), may grow at its end: a larger one
  * than this library knows is accepted only if its unknown tail is zero. Other structs never change their size.
- * Functions that can fail return mlar_status; MLAR_ERROR_ARGUMENT (a null pointer) and MLAR_ERROR_STRUCT_SIZE are common to all and not
- * repeated below. `diag` may be NULL.
+ * Functions that can fail return mlar_status; MLAR_ERROR_ARGUMENT (a null pointer) and
+ * MLAR_ERROR_STRUCT_SIZE are common to all and not repeated below. `diag` may be NULL.
  *
  * Which field may change when:
  *
@@ -403,9 +403,9 @@ MLAR_API mlar_status mlar_engine_init(const mlar_config *config, mlar_device *de
                                       void *host_memory, uint64_t host_bytes, mlar_engine **engine,
                                       mlar_diag *diag);
 
-/* Record the sequence of `layer_count` layers of one kind (bindings[layer_count], all of one struct_size) for up to capacity_rows
- * rows. Nothing is computed and no bound contents are read. Setup: may block. Any lengths may be in the lists
- * at this time. MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY (capacity_rows > max_rows), _LIMIT (programs, layers,
+/* Record the sequence of `layer_count` layers of one kind (bindings[layer_count], all of one struct_size) for
+ * up to capacity_rows rows. Nothing is computed and no bound contents are read. Setup: may block. Any lengths
+ * may be in the lists at this time. MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY (capacity_rows > max_rows), _LIMIT (programs, layers,
  * nodes), _FORKED, _CAPTURING, _DEVICE, _DEVICE_LOST. */
 MLAR_API mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          int32_t layer_count, int32_t capacity_rows, mlar_program **program,
@@ -421,9 +421,10 @@ MLAR_API mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, c
 MLAR_API mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *step, void *stream);
 
 /* Policy balanced: decide the splits of this step for one kind, from the live lengths in bindings->list (only
- * lens and indptr are read, for the live rows: all max_rows of them may be live if rows_device says so). Once a step and kind, before its replays or enqueues, in stream order. `step` NULL:
- * the step that mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under
- * batch_invariant it does nothing and succeeds. */
+ * lens and indptr are read, for the live rows: all max_rows of them may be live if rows_device says so).
+ * Once a step and kind, before its replays or enqueues, in stream order. `step` NULL: the step that
+ * mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under batch_invariant
+ * it does nothing and succeeds. */
 MLAR_API mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          const mlar_step *step, void *stream, mlar_diag *diag);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * sm90_finish.h: the end of a part in the tuned NVIDIA engine: a head's maximum and sum become its factor and lse (or
- * the pair that combine reads), and the accumulators go to `out` or to the workspace, by the rules of attend_common.h. Both consuming roles hold their
- * accumulators alike (sm90_ptx.h: a warp has 16 heads, block by block of 8 columns). */
+ * the pair that combine reads), and the accumulators go to `out` or to the workspace, by the rules of attend_common.h.
+ * Both consuming roles hold their accumulators alike (sm90_ptx.h: a warp has 16 heads, block by block of 8 columns). */
 #ifndef MLAR_KERNELS_GPU_SM90_FINISH_H
 #define MLAR_KERNELS_GPU_SM90_FINISH_H
 

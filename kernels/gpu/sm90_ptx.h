@@ -274,7 +274,8 @@ MLAR_DEVICE void sm90_wgmma_64(float d[32], uint32_t a, uint32_t b, int32_t accu
                    "n"(b_bytes / 16));
 }
 
-/* n = 128, a with rows along k, b with rows that are k. The operands begin a_bytes and b_bytes behind what their descriptors say. */
+/* n = 128, a with rows along k, b with rows that are k. The operands begin a_bytes and b_bytes behind what their
+ * descriptors say. */
 template <int a_bytes, int b_bytes>
 MLAR_DEVICE void sm90_wgmma_128(float d[64], uint32_t a, uint32_t b, int32_t accumulate) {
     asm volatile("{\n"
