@@ -90,6 +90,8 @@
 /* Not this vendor's, or younger than the header. */
 #define NOT_HERE(v, field) static const char *const v##_##field = NULL
 
+#if defined MLAR_HAVE_HIP_HEADER || defined MLAR_HAVE_CUDA_HEADER
+
 /* Names in runtime.def and names checked here, in runtime.def's order. */
 typedef struct symbol_pair {
     const char *field, *defined, *checked;
@@ -119,6 +121,8 @@ static void same_codes(const int32_t *lost, const int32_t *codes) {
     for (; *codes != 0; codes++, lost++) assert_int_equal(*lost, *codes);
     assert_int_equal(*lost, 0);
 }
+
+#endif
 
 /* ---- HIP ---- */
 
