@@ -225,6 +225,22 @@ MLAR_DEVICE void mlar_out_store(const mlar_layer_params *layer, int64_t at, floa
         mlar_store4((uint16_t *)layer->out + at, mlar_bf16x2(first, second));
 }
 
+/* The same of two, or of four from a column that is a multiple of four. */
+MLAR_DEVICE void mlar_out_store(const mlar_layer_params *layer, int64_t at, const float (&out)[2]) {
+    mlar_out_store(layer, at, out[0], out[1]);
+}
+MLAR_DEVICE void mlar_out_store(const mlar_layer_params *layer, int64_t at, const float (&out)[4]) {
+    if (layer->out_f32) {
+        mlar_f32x4 four;
+        four.x = out[0], four.y = out[1], four.z = out[2], four.w = out[3];
+        *(MLAR_GLOBAL mlar_f32x4 *)((float *)layer->out + at) = four;
+    } else {
+        mlar_u32x2 pair;
+        pair.x = mlar_bf16x2(out[0], out[1]), pair.y = mlar_bf16x2(out[2], out[3]);
+        *(MLAR_GLOBAL mlar_u32x2 *)((uint16_t *)layer->out + at) = pair;
+    }
+}
+
 /* One head's (m, l) of a part, by one lane. Returns what O is to be multiplied with. */
 MLAR_DEVICE float mlar_part_finish(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t row,
                                    int32_t slot, int32_t head, float m, float l) {

@@ -3,94 +3,104 @@
  * combine.hip: merges the parts of split rows, in the order of their tiles, applies the sink, writes out and
  * lse.
  *
- * A wave for each row, head and stretch of columns. A wave has little to do and waits for memory most of the time, also
- * for its instructions, which nobody has fetched before: so there are many waves, and the code is short. Rows of one
- * part are finished already. */
+ * A wave for each row, head and stretch of columns, of which a lane has a few neighbours. A wave has little to do and
+ * waits for memory most of the time, also for its instructions, which nobody has fetched before: so there are many
+ * waves, all that registers allow; the code is short; the sums are asked for before it is known what they weigh; and
+ * what attention does not write is read before its end. Rows of one part are finished already. */
 #include "kernels/gpu/attend_common.h"
 
 #define THREADS   256
 #define WAVES     (THREADS / MLAR_WAVE)
-#define PAIRS     2                       /* of columns, that a lane holds */
-#define STRETCH   (2 * PAIRS * MLAR_WAVE) /* columns of a wave */
-#define IN_FLIGHT 4                       /* parts whose loads are under way together */
+#define BLOCKS    4 /* on a compute unit at once: as launch.c counts on */
+#define IN_FLIGHT 6 /* parts whose loads are under way together */
 
 typedef struct head_sums {
-    mlar_f32x2 out[PAIRS];
+    float out[4];
     float m, l;
 } head_sums;
 
-/* The first of the two columns of a pair of this lane. */
-MLAR_DEVICE int32_t column_of(int32_t stretch, int32_t pair) {
-    return stretch * STRETCH + 2 * (pair * MLAR_WAVE + mlar_lane());
-}
-
-/* Sums over `parts` workspace slots from `slot` on, for a lane's columns. */
-MLAR_DEVICE head_sums merge(const mlar_stage_args *args, int32_t slot, int32_t parts, int32_t head,
-                            int32_t stretch) {
-    const int64_t first = (int64_t)slot * args->shape.heads + head;
-    const float *out = args->partial_out + first * args->shape.d_v, *ml = args->partial_ml + 2 * first;
-    const int64_t out_stride = (int64_t)args->shape.heads * args->shape.d_v,
-                  ml_stride = 2 * (int64_t)args->shape.heads;
-    const int32_t lane = mlar_lane();
-    head_sums sums;
-    sums.m = -MLAR_INF;
-    sums.l = 0.0f;
-    MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i) sums.out[i].x = sums.out[i].y = 0.0f;
-    MLAR_NO_UNROLL for (int32_t p = lane; p < parts; p += MLAR_WAVE) sums.m =
-        mlar_max(sums.m, mlar_load_f32(ml + p * ml_stride));
+/* Sums over `parts` workspace slots from `slot` on, for this lane's columns, if `mine`. */
+template <int columns>
+MLAR_DEVICE head_sums merge(const mlar_stage_args *args, mlar_row_parts row, int32_t head, int32_t column,
+                            int32_t mine) {
+    const int32_t out_stride = args->shape.heads * args->shape.d_v, ml_stride = 2 * args->shape.heads;
+    const int64_t first = (int64_t)row.first_slot * args->shape.heads + head;
+    const float *const out = args->partial_out + first * args->shape.d_v + column;
+    const float *const ml = args->partial_ml + 2 * first;
+    const int32_t lane = mlar_lane(), parts = row.parts;
+    head_sums sums = {{0.0f, 0.0f, 0.0f, 0.0f}, -MLAR_INF, 0.0f};
+    float pair[2], part[IN_FLIGHT][columns]; /* a lane's (m, l); the columns */
+    mlar_load_fresh(pair, ml + lane * ml_stride, lane < parts);
+    MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p)
+        mlar_load_fresh(part[p], out + p * out_stride, mine && p < parts);
+    sums.m = lane < parts ? pair[0] : -MLAR_INF;
+    MLAR_NO_UNROLL for (int32_t p = lane + MLAR_WAVE; p < parts; p += MLAR_WAVE) {
+        float more[2];
+        mlar_load_fresh(more, ml + p * ml_stride, 1);
+        sums.m = mlar_max(sums.m, more[0]);
+    }
     sums.m = mlar_lanes_max(sums.m, MLAR_WAVE);
-    MLAR_NO_UNROLL for (int32_t base = 0; base < parts; base += IN_FLIGHT) {
-        mlar_f32x2 part_out[IN_FLIGHT][PAIRS], part_ml[IN_FLIGHT];
-        MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p) {
-            const int32_t part = mlar_min_i32(base + p, parts - 1); /* beyond the last: loaded, not added */
-            part_ml[p] = mlar_load_f32x2(ml + part * ml_stride);
-            MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i) if (column_of(stretch, i) < args->shape.d_v)
-                part_out[p][i] = mlar_load_f32x2(out + part * out_stride + column_of(stretch, i));
-        }
+    MLAR_NO_UNROLL for (int32_t base = 0;;) {
+        const float moved = mlar_softmax_moved(pair[0], sums.m), l = moved * pair[1];
         MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p) if (base + p < parts) {
-            const float moved = mlar_softmax_moved(part_ml[p].x, sums.m);
-            sums.l += moved * part_ml[p].y;
-            MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i) {
-                sums.out[i].x += moved * part_out[p][i].x;
-                sums.out[i].y += moved * part_out[p][i].y;
-            }
+            const float weight = mlar_lane_get_f32(moved, p);
+            sums.l += mlar_lane_get_f32(l, p);
+            MLAR_UNROLL for (int32_t i = 0; i < columns; ++i) sums.out[i] += weight * part[p][i];
         }
+        base += IN_FLIGHT;
+        if (base >= parts) return sums;
+        mlar_load_fresh(pair, ml + (base + lane) * ml_stride, lane < IN_FLIGHT && base + lane < parts);
+        MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p)
+            mlar_load_fresh(part[p], out + (base + p) * out_stride, mine && base + p < parts);
     }
-    return sums;
 }
 
-MLAR_DEVICE void finish(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t row,
-                        int32_t head, int32_t stretch, const head_sums *sums) {
-    const float factor = mlar_row_factor(layer, head, sums->m, sums->l);
-    const int64_t at = row * layer->out_row_stride + head * layer->out_head_stride;
-    MLAR_UNROLL for (int32_t i = 0; i < PAIRS; ++i) {
-        const int32_t column = column_of(stretch, i);
-        if (column < args->shape.d_v)
-            mlar_out_store(layer, at + column, mlar_out_of(sums->out[i].x, factor),
-                           mlar_out_of(sums->out[i].y, factor));
-    }
-    if (stretch == 0 && mlar_lane() == 0) mlar_lse_store(layer, row, head, mlar_lse_of(sums->m, sums->l));
+/* What a wave has of a row. */
+template <int columns>
+MLAR_DEVICE void finish_stretch(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t row,
+                                mlar_row_parts parts, int32_t head, int32_t stretch) {
+    const int32_t column = (stretch * MLAR_WAVE + mlar_lane()) * columns, mine = column < args->shape.d_v;
+    const head_sums sums = merge<columns>(args, parts, head, column, mine);
+    const float factor = mlar_row_factor(layer, head, sums.m, sums.l);
+    const int64_t at = row * layer->out_row_stride + head * layer->out_head_stride + column;
+    float out[columns];
+    MLAR_UNROLL for (int32_t i = 0; i < columns; ++i) out[i] = mlar_out_of(sums.out[i], factor);
+    if (mine) mlar_out_store(layer, at, out);
+    if (column == 0) mlar_lse_store(layer, row, head, mlar_lse_of(sums.m, sums.l));
 }
 
-MLAR_KERNEL MLAR_BLOCK(THREADS) void mlar_combine(MLAR_BY_VALUE(mlar_stage_args) by_value) {
+MLAR_KERNEL MLAR_BLOCKS(THREADS, BLOCKS) void mlar_combine(MLAR_BY_VALUE(mlar_stage_args) by_value) {
     MLAR_SHARED static mlar_layer_params layer;
     const mlar_stage_args *args = MLAR_ARGS(mlar_stage_args, by_value);
     const int32_t rows =
         mlar_uniform(mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count));
     /* policy balanced: if no row was split, there is nothing to do but to have been launched */
     const int32_t slots = args->shape.splits ? 1 : mlar_schedule_head_of(args, args->row_begin)->slots;
-    const int32_t heads = args->shape.heads, stretches = mlar_ceil_div(args->shape.d_v, STRETCH);
+    const int32_t heads = args->shape.heads, d_v = args->shape.d_v;
+    const int32_t columns = d_v % 4 ? 2 : 4; /* 16 bytes a lane where heads begin at multiples of that */
+    const int32_t stretches = mlar_ceil_div(d_v, columns * MLAR_WAVE);
     const int32_t items = slots ? rows * heads * stretches : 0;
+    mlar_row_parts parts = {0, 1};
     mlar_layer_to_lds(args, &layer, THREADS);
-    mlar_wait_for_last(); /* what was read before, attend's own predecessors wrote */
-    for (int32_t item = mlar_block() * WAVES + mlar_wave(); item < items;
-         item += mlar_blocks(THREADS) * WAVES) {
-        const int32_t stretch = item % stretches, row_head = item / stretches;
-        const int32_t row = args->row_begin + row_head / heads, head = row_head % heads;
-        const mlar_row_parts parts = mlar_row_parts_of(args, &layer, row);
-        if (mlar_uniform(parts.parts) == 1) continue;
-        const head_sums sums =
-            merge(args, mlar_uniform(parts.first_slot), mlar_uniform(parts.parts), head, stretch);
-        finish(args, &layer, row, head, stretch, &sums);
+    /* One item behind: an item's parts are looked up before the item ahead of it is merged, the first one's before
+     * attention's end (what is read until then, attention's own predecessors wrote). */
+    for (int32_t item = -1, next = mlar_block() * WAVES + mlar_wave();;) {
+        mlar_row_parts next_parts = {0, 1};
+        if (next < items)
+            next_parts = mlar_row_parts_of(args, &layer, args->row_begin + next / stretches / heads);
+        if (item < 0) {
+            mlar_wait_for_last();
+        } else if (mlar_uniform(parts.parts) > 1) {
+            const int32_t row_head = item / stretches, stretch = item % stretches;
+            const int32_t row = args->row_begin + row_head / heads, head = row_head % heads;
+            if (columns == 4)
+                finish_stretch<4>(args, &layer, row, parts, head, stretch);
+            else
+                finish_stretch<2>(args, &layer, row, parts, head, stretch);
+        }
+        if (next >= items) return;
+        item = next;
+        parts = next_parts;
+        next += mlar_blocks(THREADS) * WAVES;
     }
 }

@@ -64,6 +64,8 @@ typedef float2 mlar_f32x2;
 #define MLAR_SHARED __attribute__((shared))
 /* Blocks of exactly `threads`, one at a time on a compute unit if need be: registers before occupancy. */
 #define MLAR_BLOCK(threads) __attribute__((amdgpu_flat_work_group_size(threads, threads)))
+/* The same, `count` of them on a compute unit at once. (clang needs no such advice.) */
+#define MLAR_BLOCKS(threads, count) MLAR_BLOCK(threads)
 #define MLAR_UNROLL         _Pragma("unroll")
 #define MLAR_NO_UNROLL      _Pragma("nounroll")
 #define MLAR_GLOBAL         __attribute__((address_space(1)))
@@ -159,6 +161,7 @@ MLAR_DEVICE uint32_t mlar_pack_low(uint32_t low, uint32_t high) {
 #define MLAR_KERNEL         extern "C" __global__
 #define MLAR_SHARED         __shared__
 #define MLAR_BLOCK(threads) __launch_bounds__(threads, 1)
+#define MLAR_BLOCKS(threads, count) __launch_bounds__(threads, count)
 #define MLAR_UNROLL         _Pragma("unroll")
 #define MLAR_NO_UNROLL      _Pragma("unroll 1")
 #define MLAR_GLOBAL
@@ -250,6 +253,9 @@ MLAR_DEVICE int32_t mlar_any(int32_t predicate) {
 MLAR_DEVICE int32_t mlar_lane_get_i32(int32_t value, int32_t from) {
     return (int32_t)mlar_lane_get_u32((uint32_t)value, from);
 }
+MLAR_DEVICE float mlar_lane_get_f32(float value, int32_t from) {
+    return mlar_f32_from_bits(mlar_lane_get_u32(mlar_f32_bits(value), from));
+}
 MLAR_DEVICE float mlar_lane_xor(float value, int32_t mask) {
 #if defined(__HIP__)
     return mlar_f32_from_bits(mlar_lane_get_u32(mlar_f32_bits(value), mlar_lane() ^ mask));
@@ -299,6 +305,42 @@ MLAR_DEVICE float mlar_load_f32(const float *from) {
 MLAR_DEVICE mlar_f32x2 mlar_load_f32x2(const float *from) {
     return MLAR_LOAD(mlar_f32x2, from);
 }
+
+/* Two or four neighbours, zeros unless they are wanted, from device memory that the kernel before this one may have
+ * written while this one was there already (overlap): from where all writes meet, and not before this is reached. */
+#if defined(__HIP__)
+MLAR_DEVICE void mlar_load_fresh(float (&to)[2], const float *from, int32_t wanted) {
+    mlar_f32x2 v = {0.0f, 0.0f};
+    if (wanted) v = MLAR_LOAD(mlar_f32x2, from);
+    to[0] = v.x, to[1] = v.y;
+}
+MLAR_DEVICE void mlar_load_fresh(float (&to)[4], const float *from, int32_t wanted) {
+    mlar_f32x4 v = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (wanted) v = MLAR_LOAD(mlar_f32x4, from);
+    to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+}
+#else
+MLAR_DEVICE void mlar_load_fresh(float (&to)[2], const float *from, int32_t wanted) {
+    to[0] = to[1] = 0.0f;
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "setp.ne.b32 p, %3, 0;\n"
+                 "@p ld.global.cg.v2.f32 {%0, %1}, [%2];\n"
+                 "}"
+                 : "+f"(to[0]), "+f"(to[1])
+                 : "l"(__cvta_generic_to_global(from)), "r"(wanted));
+}
+MLAR_DEVICE void mlar_load_fresh(float (&to)[4], const float *from, int32_t wanted) {
+    to[0] = to[1] = to[2] = to[3] = 0.0f;
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "setp.ne.b32 p, %5, 0;\n"
+                 "@p ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];\n"
+                 "}"
+                 : "+f"(to[0]), "+f"(to[1]), "+f"(to[2]), "+f"(to[3])
+                 : "l"(__cvta_generic_to_global(from)), "r"(wanted));
+}
+#endif
 
 MLAR_DEVICE void mlar_store16(void *to, mlar_u32x4 value) {
     *(MLAR_GLOBAL mlar_u32x4 *)to = value;

@@ -93,7 +93,7 @@ static const attend_kernel *attend_kernel_of(const gpu_arch *arch, const mlar_sh
 
 /* Blocks of the small kernels that a compute unit holds at once; more would wait, and each takes items in
  * turns. */
-enum { GATHER_BLOCKS_PER_UNIT = 4, COMBINE_BLOCKS_PER_UNIT = 6, COMBINE_HEADS_PER_BLOCK = 2 };
+enum { GATHER_BLOCKS_PER_UNIT = 4, COMBINE_BLOCKS_PER_UNIT = 4, COMBINE_HEADS_PER_BLOCK = 2 };
 
 static uint32_t at_most(int64_t wanted, int64_t limit) {
     const int64_t blocks = wanted < limit ? wanted : limit;
