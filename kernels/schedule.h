@@ -210,8 +210,8 @@ MLAR_FN int32_t mlar_heads_per_group(const mlar_shape *shape, int64_t total_tile
  * than a granule, and every multiple of it that a cut passes begins a part. */
 
 MLAR_FN int32_t mlar_granule_now(int64_t total, int32_t workers, int32_t granule) {
-    int64_t share = (total + workers - 1) / workers;
-    return share > granule ? (int32_t)share : granule;
+    return mlar_max_i32(granule,
+                        mlar_ceil_div((int32_t)total, workers)); /* it stands in total_tiles: 32 bits */
 }
 
 MLAR_FN int32_t mlar_balanced_workers(const mlar_shape *shape, int32_t heads_per_group, int64_t total) {
@@ -251,13 +251,18 @@ MLAR_FN int64_t mlar_balanced_slot_bound(int32_t workers, int32_t granule, int32
     return by_cuts < by_rows ? by_cuts : by_rows;
 }
 
-/* Where prepare put the schedule of the row tile that begins at row_begin. */
+/* Where prepare put the schedule of the row tile that begins at row_begin. A kernel can do nothing until it has read
+ * that; so the first row tile, often the only one, costs no division. */
+MLAR_FN int32_t mlar_row_tile_at(const mlar_stage_args *args, int32_t row_begin) {
+    return row_begin ? row_begin / args->shape.row_tile : 0;
+}
+
 MLAR_FN mlar_schedule_head *mlar_schedule_head_of(const mlar_stage_args *args, int32_t row_begin) {
-    return args->schedule + row_begin / args->shape.row_tile;
+    return args->schedule + mlar_row_tile_at(args, row_begin);
 }
 
 MLAR_FN mlar_schedule_cut *mlar_schedule_cuts_of(const mlar_stage_args *args, int32_t row_begin) {
-    return args->cuts + (int64_t)(row_begin / args->shape.row_tile) * (args->shape.workers + 1);
+    return args->cuts + (int64_t)mlar_row_tile_at(args, row_begin) * (args->shape.workers + 1);
 }
 
 /* ---- policy batch_invariant: parts of a row from its own length ---- */
@@ -350,6 +355,25 @@ typedef struct mlar_part {
     int32_t slot; /* workspace slot, or -1: the row's only part; whoever does it finishes the row */
 } mlar_part;
 
+/* Policy balanced: the share between two neighbouring cuts. Its slot still counts from the row's first one. */
+MLAR_FN mlar_span mlar_span_between(const mlar_stage_args *args, const mlar_schedule_head *head,
+                                    mlar_schedule_cut from, mlar_schedule_cut to) {
+    const int32_t granule = mlar_granule_now(head->total_tiles, head->workers, args->shape.cut_granule);
+    const int32_t rows_end = args->row_begin + args->row_count;
+    mlar_span span;
+    span.slot = from.tile / granule;
+    span.row = from.row;
+    span.tile = span.slot * granule;
+    span.end_row = to.row;
+    span.end_tile = to.tile - to.tile % granule;
+    /* prepare served max_rows; a program's capacity may be less than a row count read on the device */
+    if (span.end_row >= rows_end) {
+        span.end_row = rows_end;
+        span.end_tile = 0;
+    }
+    return span;
+}
+
 MLAR_FN mlar_span mlar_worker_span(const mlar_stage_args *args, const mlar_layer_params *layer,
                                    int32_t worker) {
     const mlar_shape *shape = &args->shape;
@@ -365,24 +389,10 @@ MLAR_FN mlar_span mlar_worker_span(const mlar_stage_args *args, const mlar_layer
         span.end_tile = part < parts ? mlar_invariant_tile(tiles, parts, part + 1) : tiles;
         span.slot = worker;
     } else {
-        const mlar_schedule_head *head = mlar_schedule_head_of(args, args->row_begin);
         const mlar_schedule_cut *cut = mlar_schedule_cuts_of(args, args->row_begin) + worker;
-        const int32_t granule = mlar_granule_now(head->total_tiles, head->workers, shape->cut_granule);
-        const int32_t rows_end = args->row_begin + args->row_count;
-        span.row = cut[0].row;
-        span.tile = cut[0].tile - cut[0].tile % granule;
-        span.end_row = cut[1].row;
-        span.end_tile = cut[1].tile - cut[1].tile % granule;
-        /* prepare served max_rows; a program's capacity may be less than a row count read on the device */
-        if (span.end_row >= rows_end) {
-            span.end_row = rows_end;
-            span.end_tile = 0;
-        }
-        span.slot =
-            span.tile == 0 || span.row >= rows_end
-                ? 0
-                : args->schedule_rows[span.row].first_slot +
-                      mlar_cut_part(head->total_tiles, head->workers, shape->cut_granule, cut[0].tile);
+        span = mlar_span_between(args, mlar_schedule_head_of(args, args->row_begin), cut[0], cut[1]);
+        if (span.tile > 0 && span.row < args->row_begin + args->row_count)
+            span.slot += args->schedule_rows[span.row].first_slot;
     }
     return span;
 }

@@ -30,7 +30,7 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
 
     if (thread < (int32_t)(sizeof(mlar_layer_params) / 8))
         ((uint64_t *)&control->layer)[thread] = ((const uint64_t *)mlar_layer_of(args))[thread];
-    if (thread == SM90_CONSUMERS) control->share = sm90_share_of(args);
+    if (thread / 32 == SM90_CONSUMERS / 32) sm90_share_of(args, &control->share);
     if (thread == SM90_CONSUMERS - 1) {
         const float scale = mlar_layer_of(args)->scale;
         const int32_t shift = mlar_query_shift(scale);

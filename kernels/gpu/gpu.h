@@ -66,9 +66,9 @@ typedef float2 mlar_f32x2;
 #define MLAR_BLOCK(threads) __attribute__((amdgpu_flat_work_group_size(threads, threads)))
 /* The same, `count` of them on a compute unit at once. (clang needs no such advice.) */
 #define MLAR_BLOCKS(threads, count) MLAR_BLOCK(threads)
-#define MLAR_UNROLL         _Pragma("unroll")
-#define MLAR_NO_UNROLL      _Pragma("nounroll")
-#define MLAR_GLOBAL         __attribute__((address_space(1)))
+#define MLAR_UNROLL                 _Pragma("unroll")
+#define MLAR_NO_UNROLL              _Pragma("nounroll")
+#define MLAR_GLOBAL                 __attribute__((address_space(1)))
 /* Kernels take their struct by value and read it where the runtime put it: an address taken of the parameter
  * itself would be one of a private copy. */
 #define MLAR_ARGS(type, by_value) ((void)(by_value), (const type *)__builtin_amdgcn_kernarg_segment_ptr())
@@ -157,13 +157,13 @@ MLAR_DEVICE uint32_t mlar_pack_low(uint32_t low, uint32_t high) {
 
 /* ---- nvcc ---- */
 
-#define MLAR_WAVE           32
-#define MLAR_KERNEL         extern "C" __global__
-#define MLAR_SHARED         __shared__
-#define MLAR_BLOCK(threads) __launch_bounds__(threads, 1)
+#define MLAR_WAVE                   32
+#define MLAR_KERNEL                 extern "C" __global__
+#define MLAR_SHARED                 __shared__
+#define MLAR_BLOCK(threads)         __launch_bounds__(threads, 1)
 #define MLAR_BLOCKS(threads, count) __launch_bounds__(threads, count)
-#define MLAR_UNROLL         _Pragma("unroll")
-#define MLAR_NO_UNROLL      _Pragma("unroll 1")
+#define MLAR_UNROLL                 _Pragma("unroll")
+#define MLAR_NO_UNROLL              _Pragma("unroll 1")
 #define MLAR_GLOBAL
 #define MLAR_ARGS(type, by_value) (&(by_value))
 #define MLAR_BY_VALUE(type)       const __grid_constant__ type

@@ -104,12 +104,14 @@ MLAR_DEVICE uint32_t sm90_locate(const sm90_block *b, int32_t in_scope, uint32_t
                            (scope->fp8 == MLAR_FP8_E4M3FNUZ ? SM90_OCTET_FNUZ : 0);
     if (lane < 8) {
         const uint32_t to = tokens + 16 * (uint32_t)lane;
-        uint64_t record = b->control->share.readable;
+        uint64_t record;
         if (counts) {
             const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
             record = (uint64_t)(scope->cache + place.record);
             sm90_copy8(to + 8, scope->cache + place.scales);
         } else {
+            const int64_t row = b->control->share.span.row;
+            record = ((uint64_t)(b->layer->q + row * b->layer->q_row_stride) + 15) & ~15ull;
             sm90_store8(to + 8, 0x7f7f7f7fu, 0x7f7f7f7fu); /* a scale of no trouble */
             if (in_scope >= 0 && slot != -1 && b->control->share.head_begin == 0)
                 mlar_atomic_add_u64(b->args->invalid_indices, 1);

@@ -43,7 +43,6 @@
 typedef struct sm90_share {
     int32_t head_begin, head_end;
     mlar_span span;
-    uint64_t readable; /* an address, a multiple of 16, from where 576 bytes can be read */
 } sm90_share;
 
 /* Has it any, that is: a first part, whose row is the span's? */
@@ -130,18 +129,36 @@ MLAR_DEVICE void sm90_release(const sm90_block *b, int32_t n, int32_t half) {
 
 /* ---- parts ---- */
 
-MLAR_DEVICE sm90_share sm90_share_of(const mlar_stage_args *args) {
-    const int32_t live = args->shape.splits ? mlar_live_rows(args) : 0;
-    sm90_share share = {0, 0, {0, 0, -1, 0, 0}, 0}; /* nothing to do */
-    if (mlar_block() < mlar_attend_units(args, live)) {
-        const mlar_layer_params *layer = mlar_layer_of(args);
+/* The block's share, by one warp. Policy balanced: a launch can do nothing before it has read the schedule, each step
+ * of which is a long way off; so all that may be wanted is read at once. A lane looks where the unit lies if there
+ * is one head group for it and one for each lane before it, and the lane that turns out to be right goes on. */
+MLAR_DEVICE void sm90_share_of(const mlar_stage_args *args, sm90_share *to) {
+    sm90_share share = {0, 0, {0, 0, -1, 0, 0}}; /* nothing to do */
+    if (args->shape.splits == 0) {
+        const int32_t groups = mlar_lane() + 1, worker = mlar_block() / groups;
+        const mlar_u32x4 words = sm90_load16((uint64_t)mlar_schedule_head_of(args, args->row_begin));
+        const mlar_schedule_head head = {(int32_t)words.x, (int32_t)words.y, (int32_t)words.z,
+                                         (int32_t)words.w};
+        const mlar_schedule_cut *cut =
+            mlar_schedule_cuts_of(args, args->row_begin) + mlar_min_i32(worker, args->shape.workers - 1);
+        const mlar_schedule_cut from = cut[0], end = cut[1];
+        if ((groups - 1) * head.heads_per_group >= args->shape.heads ||
+            groups * head.heads_per_group < args->shape.heads)
+            return;
+        if (worker < head.workers) {
+            share.head_begin = (mlar_block() - worker * groups) * head.heads_per_group;
+            share.head_end = mlar_min_i32(share.head_begin + head.heads_per_group, args->shape.heads);
+            share.span = mlar_span_between(args, &head, from, end);
+        }
+    } else if (mlar_lane()) {
+        return;
+    } else if (mlar_block() < mlar_attend_units(args, mlar_live_rows(args))) {
         const mlar_unit unit = mlar_unit_of(args, mlar_block());
         share.head_begin = unit.head_begin;
         share.head_end = unit.head_end;
-        share.span = mlar_worker_span(args, layer, unit.worker);
-        share.readable = ((uint64_t)(layer->q + share.span.row * layer->q_row_stride) + 15) & ~15ull;
+        share.span = mlar_worker_span(args, mlar_layer_of(args), unit.worker);
     }
-    return share;
+    *to = share;
 }
 
 /* Part number `index` of the share: each is of another row, the first of the share's own. By one consuming thread,
@@ -156,6 +173,9 @@ MLAR_DEVICE void sm90_find_part(const sm90_block *b, int32_t index) {
         found.row = part.row;
         found.tiles = part.tile_end - part.tile_begin;
         found.slot = part.slot;
+        /* the first part's slot, if it begins inside its row, counts from the row's first: mlar_span_between() */
+        if (index == 0 && part.tile_begin > 0 && b->args->shape.splits == 0)
+            found.slot += b->args->schedule_rows[part.row].first_slot;
     }
     b->control->part[index & 1] = found;
 }
