@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * attend_sizes.h: the sizes of the portable engine, for its kernels and for the launch table alike. Plain C.
+ * attend_sizes.h: sizes that kernels and the launch table must agree on: of the portable engine above all. Plain C.
  *
  * A kernel is compiled for head groups of at most H heads (16, 32, 64) and for keys of at most 32 * U columns
  * (U = 16 or 20). The tokens of a sub-tile follow from what fits beside the rest into LDS. */
@@ -21,5 +21,9 @@
 /* attend_sm90.hip: threads of a block, and the dynamic shared memory that it asserts to be enough. */
 #define MLAR_SM90_THREADS   512
 #define MLAR_SM90_LDS_BYTES 217088
+
+/* gather.hip: threads of a block, and the blocks that a compute unit is to hold at once. */
+#define MLAR_GATHER_THREADS 128
+#define MLAR_GATHER_BLOCKS  5
 
 #endif

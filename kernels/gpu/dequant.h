@@ -40,7 +40,7 @@ MLAR_DEVICE mlar_record_form mlar_record_form_of(const mlar_scope_params *scope,
     form.scale_shift = v32 ? 7 : 6;
     form.scale_is_f32 = v32;
     form.fnuz = scope->fp8 == MLAR_FP8_E4M3FNUZ;
-    form.wide = scope->wide;
+    form.wide = scope->wide && shape->d_qk % 8 == 0;
     return form;
 }
 
@@ -106,6 +106,22 @@ MLAR_DEVICE mlar_chunk mlar_chunk_load_wide(const mlar_record_form *form, const 
     if (place->fp8)
         chunk.scale =
             form->scale_is_f32 ? mlar_load4(scales + 4 * place->scale) : mlar_load1(scales + place->scale);
+    return chunk;
+}
+
+/* Eight columns from a multiple of 8 on, as the first of a chunk; the scale is left to the caller. For a `wide` form; not
+ * `present`: nothing is read. Two loads, not one of this or that width: those would have to wait for one another. */
+MLAR_DEVICE mlar_chunk mlar_chunk_load_eight(const mlar_record_form *form, const mlar_chunk_place *place,
+                                             const uint8_t *record, int32_t present) {
+    mlar_chunk chunk = mlar_chunk_none(form);
+    if (present && place->bytes) {
+        const mlar_u32x2 words = mlar_load8(record + place->offset);
+        chunk.word[0] = words.x, chunk.word[1] = words.y;
+    }
+    if (present && place->bytes && !place->fp8) {
+        const mlar_u32x2 words = mlar_load8(record + place->offset + 8);
+        chunk.word[2] = words.x, chunk.word[3] = words.y;
+    }
     return chunk;
 }
 

@@ -2,126 +2,199 @@
  *
  * gather.hip: the entries that count, dequantised into the gather buffer, bit for bit as SPEC section 3 says.
  *
- * An item is 64 consecutive entries of one row's list in one scope. A block takes items in turns: 64 threads
- * find out which entries count and where their tokens lie, then groups of 32 lanes copy a token each, 16
- * columns a lane. Rows of entries that do not count are not written. */
+ * Each wave works alone. It takes TOKENS consecutive entries of one row's list in one scope: a lane each finds out
+ * whether they count and where their tokens lie, then all lanes ask for all the tokens' bytes, eight columns a lane and
+ * piece, before the first is converted; and what the index list says of the wave's next entries is asked for behind
+ * them. Eight columns are 16 bytes of the buffer, so that a wave writes whole lines. Rows of entries that do not count
+ * are not written. */
+#include "kernels/gpu/attend_sizes.h"
 #include "kernels/gpu/dequant.h"
 #include "kernels/gpu/layer.h"
 
-#define THREADS        256
-#define TOKEN_LANES    32
-#define TOKENS_AT_ONCE (THREADS / TOKEN_LANES)
-#define IN_FLIGHT      4 /* tokens of one lane group whose loads are under way together */
+#define WAVES        (MLAR_GATHER_THREADS / MLAR_WAVE)
+#define PIECE        8                   /* columns */
+#define WAVE_COLUMNS (PIECE * MLAR_WAVE) /* that a wave has of a token at once */
+#define PIECES       (512 / WAVE_COLUMNS)
+#define IN_FLIGHT    8 /* pieces of a lane that are under way together */
+#define TOKENS       (IN_FLIGHT / PIECES)
 
-typedef struct gather_shared {
-    mlar_layer_params layer;
-    uint64_t record[MLAR_KEY_TILE]; /* address, 0: the entry does not count */
-    uint64_t scales[MLAR_KEY_TILE];
-} gather_shared;
+/* Of a wave, in LDS. */
+typedef struct gather_tokens {
+    uint64_t record[TOKENS]; /* addresses; of no meaning where the entry does not count */
+    uint64_t scales[TOKENS];
+    mlar_u32x4 scale_words[TOKENS]; /* of a form that is `wide` */
+} gather_tokens;
 
+/* TOKENS entries, and what a lane has asked for of the one that is its own. */
 typedef struct gather_item {
-    const int32_t *entries;
-    uint16_t *to;
-    int32_t scope, count; /* count 0: nothing there */
+    int32_t row, scope, first;
+    int32_t slot;            /* dense lists; -1 beyond the width */
+    mlar_length_words words; /* of the list's length */
 } gather_item;
 
-MLAR_DEVICE gather_item item_of(const mlar_stage_args *args, const mlar_layer_params *layer,
-                                int32_t window_items, int32_t row_items, int32_t number) {
-    const int32_t row = args->row_begin + number / row_items, place = number % row_items;
-    const int32_t scope = place >= window_items;
-    const int32_t first = (scope ? place - window_items : place) * MLAR_KEY_TILE;
-    const mlar_row_lists lists = mlar_row_lists_of(layer, row);
+MLAR_DEVICE gather_item ask_item(const mlar_stage_args *args, const mlar_layer_params *layer,
+                                 uint32_t window_items, uint32_t row_items, uint32_t number) {
+    const int32_t lane = mlar_lane();
+    number = mlar_uniform_here(number); /* what follows from it is cheap, and much to keep */
+    const uint32_t row = number / row_items, place = number - row * row_items;
     gather_item item;
-    item.scope = scope;
-    item.count =
-        mlar_max_i32(0, mlar_min_i32((scope ? lists.length[1] : lists.length[0]) - first, MLAR_KEY_TILE));
-    item.entries = (scope ? lists.entries[1] : lists.entries[0]) + first;
-    item.to = args->gathered[scope] + mlar_gathered_offset(args, &layer->scope[scope], row, first);
+    item.row = args->row_begin + (int32_t)row;
+    item.scope = place >= window_items;
+    item.first = (int32_t)(item.scope ? place - window_items : place) * TOKENS;
+    const mlar_scope_params *scope = &layer->scope[item.scope];
+    item.words = mlar_length_words_of(scope, item.row);
+    item.slot = -1;
+    if (lane < TOKENS && item.first + lane < scope->width && scope->list_form == MLAR_LIST_DENSE)
+        item.slot =
+            (int32_t)mlar_load4(scope->indices + item.row * scope->index_row_stride + item.first + lane);
     return item;
 }
 
-/* By the first 64 threads, whole waves. */
-MLAR_DEVICE void find_tokens(const mlar_stage_args *args, gather_shared *shared, const gather_item *item) {
-    const mlar_scope_params *scope = &shared->layer.scope[item->scope];
-    const int32_t j = mlar_thread(), there = j < item->count;
-    const int32_t slot = there ? (int32_t)mlar_load4(item->entries + j) : -1;
+/* Where the item's tokens lie, into `tokens`; returns a bit for each that counts. */
+MLAR_DEVICE uint32_t find_tokens(const mlar_stage_args *args, const mlar_scope_params *scope,
+                                 const gather_item *item, gather_tokens *tokens) {
+    const int32_t lane = mlar_lane();
+    int64_t begin;
+    const int32_t length = mlar_row_length(scope, item->row, item->words, &begin);
+    const int32_t there = lane < TOKENS && item->first + lane < length;
+    int32_t slot = item->slot;
+    if (there && scope->list_form == MLAR_LIST_RAGGED)
+        slot = (int32_t)mlar_load4(scope->indices + begin + item->first + lane);
+    const int32_t counts = there && mlar_slot_counts(scope, slot);
     const int32_t invalid = mlar_popcount(mlar_ballot(there && mlar_slot_is_invalid(scope, slot)));
-    uint64_t record = 0, scales = 0;
-    if (there && mlar_slot_counts(scope, slot)) {
+    if (counts) {
         const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
-        record = (uint64_t)scope->cache + place.record;
-        scales = (uint64_t)scope->cache + place.scales;
+        tokens->record[lane] = (uint64_t)scope->cache + place.record;
+        tokens->scales[lane] = (uint64_t)scope->cache + place.scales;
     }
-    shared->record[j] = record;
-    shared->scales[j] = scales;
-    if (invalid && mlar_lane() == 0) mlar_atomic_add_u64(args->invalid_indices, (uint64_t)invalid);
+    if (invalid && lane == 0) mlar_atomic_add_u64(args->invalid_indices, (uint64_t)invalid);
+    return (uint32_t)mlar_ballot(counts);
 }
 
-/* The columns of a chunk that exist, to a row of the buffer. */
-MLAR_DEVICE void store(uint16_t *to, const uint32_t words[8], int32_t columns, int32_t wide) {
-    if (wide) {
-        MLAR_UNROLL for (int32_t i = 0; i < 2; ++i) {
-            const mlar_u32x4 four = {words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]};
-            if (8 * i < columns) mlar_store16(to + 8 * i, four);
-        }
-    } else {
-        MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) if (2 * i < columns) mlar_store4(to + 2 * i, words[i]);
-    }
+/* All the scales of the token that is this lane's own: 8 bytes of e8m0, or up to four f32. */
+template <int32_t LAYOUT> MLAR_DEVICE mlar_u32x4 ask_scales(const gather_tokens *tokens, uint32_t counts) {
+    const int32_t lane = mlar_lane();
+    mlar_u32x4 words = {0, 0, 0, 0};
+    if (LAYOUT == MLAR_LAYOUT_BF16 || lane >= TOKENS || !(counts >> lane & 1)) return words;
+    if (LAYOUT == MLAR_LAYOUT_V32) return mlar_load16((const void *)tokens->scales[lane]);
+    const mlar_u32x2 bytes = mlar_load8((const void *)tokens->scales[lane]);
+    words.x = bytes.x, words.y = bytes.y;
+    return words;
 }
 
-/* Tokens first, first + TOKENS_AT_ONCE, .. of the item, columns from `column` on. All lanes take part. */
-MLAR_DEVICE void copy_tokens(const gather_shared *shared, const gather_item *item,
-                             const mlar_record_form *form, int32_t first, int32_t column) {
-    const mlar_chunk_place place = mlar_chunk_place_of(form, column);
-    const int32_t columns = form->columns - column, wide = form->columns % 8 == 0;
-    mlar_chunk chunk[IN_FLIGHT];
-    const uint8_t *record[IN_FLIGHT];
-    int32_t odd = 0;
-    MLAR_UNROLL for (int32_t i = 0; i < IN_FLIGHT; ++i) {
-        const int32_t j = first + i * TOKENS_AT_ONCE;
-        const uint8_t *scales = (const uint8_t *)shared->scales[j];
-        record[i] = columns > 0 ? (const uint8_t *)shared->record[j] : 0;
-        chunk[i] = mlar_chunk_none(form);
-        if (record[i])
-            chunk[i] = form->wide ? mlar_chunk_load_wide(form, &place, record[i], scales)
-                                  : mlar_chunk_load_any(form, &place, record[i], scales);
-        odd |= place.fp8 && !mlar_chunk_is_ordinary(form, &chunk[i]);
+/* Converts and stores the lane's pieces of a token from `column` on, if they are ordinary; returns whether all were. */
+MLAR_DEVICE int32_t copy_ordinary(const mlar_record_form *form, const mlar_chunk_place place[PIECES],
+                                  mlar_chunk chunk[PIECES], const mlar_u32x4 *scale_words, uint16_t *row,
+                                  int32_t column) {
+    int32_t strange = 0;
+    MLAR_UNROLL for (int32_t p = 0; p < PIECES; ++p) {
+        chunk[p].scale = form->scale_is_f32 ? ((const uint32_t *)scale_words)[place[p].scale]
+                                            : ((const uint8_t *)scale_words)[place[p].scale];
+        strange |= place[p].fp8 && !mlar_chunk_is_ordinary(form, &chunk[p]);
     }
-    odd = mlar_any(odd);
-    MLAR_UNROLL for (int32_t i = 0; i < IN_FLIGHT; ++i) {
-        uint16_t *row = item->to + (int64_t)(first + i * TOKENS_AT_ONCE) * form->columns;
+    if (mlar_any(strange)) return 0;
+    MLAR_UNROLL for (int32_t p = 0; p < PIECES; ++p) {
         uint32_t words[8];
-        if (odd)
-            mlar_chunk_convert_exact(words, form, &chunk[i], place.fp8, 0);
-        else
-            mlar_chunk_convert(words, form, &chunk[i], place.fp8, 0);
-        if (record[i]) store(row + column, words, columns, wide);
+        mlar_chunk_convert(words, form, &chunk[p], place[p].fp8, 0);
+        const mlar_u32x4 four = {words[0], words[1], words[2], words[3]};
+        if (place[p].bytes) mlar_store16(row + column + p * WAVE_COLUMNS, four);
+    }
+    return 1;
+}
+
+/* A token of any bytes and alignment, chunk by chunk. */
+MLAR_DEVICE void copy_any(const mlar_record_form *form, uint64_t record, uint64_t scales, uint16_t *row) {
+    MLAR_NO_UNROLL for (int32_t column = mlar_lane() * MLAR_CHUNK; column < form->columns;
+                        column += MLAR_WAVE * MLAR_CHUNK) {
+        const mlar_chunk_place place = mlar_chunk_place_of(form, column);
+        const mlar_chunk chunk =
+            mlar_chunk_load_any(form, &place, (const uint8_t *)record, (const uint8_t *)scales);
+        uint32_t words[8];
+        mlar_chunk_convert_exact(words, form, &chunk, place.fp8, 0);
+        MLAR_UNROLL for (int32_t i = 0; i < 8; ++i) if (column + 2 * i < form->columns)
+            mlar_store4(row + column + 2 * i, words[i]);
     }
 }
 
-MLAR_KERNEL MLAR_BLOCK(THREADS) void mlar_gather(MLAR_BY_VALUE(mlar_stage_args) by_value) {
-    MLAR_SHARED static gather_shared shared;
+/* The tokens that count, of a layout known and a form that is `wide`, to rows from `to` on; asks for the next item on
+ * the way. Returns which of them copy_any must do. */
+template <int32_t LAYOUT>
+MLAR_DEVICE uint32_t copy_tokens(const mlar_stage_args *args, const mlar_layer_params *layer,
+                                 const mlar_record_form *scope_form, gather_tokens *tokens, uint32_t counts,
+                                 uint16_t *to, gather_item *next, uint32_t window_items, uint32_t row_items,
+                                 uint32_t number) {
+    mlar_record_form form = *scope_form;
+    uint32_t odd = 0;
+    form.scale_is_f32 = LAYOUT == MLAR_LAYOUT_V32;
+    MLAR_NO_UNROLL for (int32_t begin = 0; begin < form.columns; begin += PIECES * WAVE_COLUMNS) {
+        const int32_t column = begin + mlar_lane() * PIECE;
+        mlar_chunk chunk[TOKENS][PIECES];
+        mlar_chunk_place place[PIECES];
+        mlar_u32x4 scale_words = {0, 0, 0, 0};
+        MLAR_UNROLL for (int32_t p = 0; p < PIECES; ++p) {
+            place[p] = mlar_chunk_place_of(&form, column + p * WAVE_COLUMNS);
+            if (LAYOUT == MLAR_LAYOUT_BF16) place[p].fp8 = 0;
+        }
+        if (begin == 0) scale_words = ask_scales<LAYOUT>(tokens, counts);
+        MLAR_UNROLL for (int32_t t = 0; t < TOKENS; ++t) MLAR_UNROLL for (int32_t p = 0; p < PIECES; ++p)
+            chunk[t][p] =
+                mlar_chunk_load_eight(&form, &place[p], (const uint8_t *)tokens->record[t], counts >> t & 1);
+        if (begin == 0) {
+            *next = ask_item(args, layer, window_items, row_items, number);
+            if (mlar_lane() < TOKENS) tokens->scale_words[mlar_lane()] = scale_words;
+            mlar_wave_sync();
+        }
+        MLAR_UNROLL for (int32_t t = 0; t < TOKENS; ++t) {
+            if (!(counts >> t & 1)) continue;
+            if (!copy_ordinary(&form, place, chunk[t], &tokens->scale_words[t],
+                               to + (int64_t)t * form.columns, column))
+                odd |= 1u << t;
+        }
+    }
+    return odd;
+}
+
+MLAR_KERNEL MLAR_BLOCKS(MLAR_GATHER_THREADS,
+                        MLAR_GATHER_BLOCKS) void mlar_gather(MLAR_BY_VALUE(mlar_stage_args) by_value) {
+    MLAR_SHARED static mlar_layer_params layer;
+    MLAR_SHARED static gather_tokens tokens_of_wave[WAVES];
     const mlar_stage_args *args = MLAR_ARGS(mlar_stage_args, by_value);
     const int32_t rows =
         mlar_uniform(mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count));
-    const int32_t group = mlar_thread() / TOKEN_LANES, lane = mlar_thread() % TOKEN_LANES;
-    mlar_layer_to_lds(args, &shared.layer, THREADS);
-    const int32_t window_items = mlar_uniform(mlar_ceil_div(shared.layer.scope[0].width, MLAR_KEY_TILE));
-    const int32_t extra_items = mlar_uniform(
-        shared.layer.scope_count > 1 ? mlar_ceil_div(shared.layer.scope[1].width, MLAR_KEY_TILE) : 0);
-    const int64_t items = (int64_t)rows * (window_items + extra_items);
-    for (int64_t number = mlar_block(); number < items; number += mlar_blocks(THREADS)) {
-        const gather_item item =
-            item_of(args, &shared.layer, window_items, window_items + extra_items, (int32_t)number);
-        const int32_t count = mlar_uniform(item.count);
-        if (count == 0) continue;
-        const mlar_record_form form =
-            mlar_record_form_of(&shared.layer.scope[mlar_uniform(item.scope)], &args->shape);
-        mlar_block_sync();
-        if (mlar_thread() < MLAR_KEY_TILE) find_tokens(args, &shared, &item);
-        mlar_block_sync();
-        for (int32_t first = 0; first < count; first += IN_FLIGHT * TOKENS_AT_ONCE)
-            for (int32_t column = 0; column < form.columns; column += TOKEN_LANES * MLAR_CHUNK)
-                copy_tokens(&shared, &item, &form, first + group, column + lane * MLAR_CHUNK);
+    gather_tokens *const tokens = &tokens_of_wave[mlar_wave()];
+    mlar_layer_to_lds(args, &layer, MLAR_GATHER_THREADS);
+    const uint32_t window_items = (uint32_t)mlar_ceil_div(mlar_uniform(layer.scope[0].width), TOKENS);
+    const uint32_t extra_items =
+        layer.scope_count > 1 ? (uint32_t)mlar_ceil_div(mlar_uniform(layer.scope[1].width), TOKENS) : 0;
+    const uint32_t row_items = window_items + extra_items, items = (uint32_t)rows * row_items;
+    uint32_t number = (uint32_t)(mlar_block() * WAVES + mlar_wave());
+    const uint32_t step = (uint32_t)(mlar_blocks(MLAR_GATHER_THREADS) * WAVES);
+    if (number >= items) return;
+    gather_item next = ask_item(args, &layer, window_items, row_items, number);
+    while (number < items) {
+        const gather_item item = next;
+        const int32_t s = mlar_uniform(item.scope);
+        const mlar_scope_params *scope = &layer.scope[s];
+        const mlar_record_form form = mlar_record_form_of(scope, &args->shape);
+        const uint32_t counts = find_tokens(args, scope, &item, tokens);
+        uint32_t odd = counts;
+        uint16_t *const to = args->gathered[s] + mlar_gathered_offset(args, scope, item.row, item.first);
+        mlar_wave_sync();
+        number += step;
+        const uint32_t ahead = number < items ? number : items - 1;
+        if (!form.wide)
+            next = ask_item(args, &layer, window_items, row_items, ahead);
+        else if (scope->layout == MLAR_LAYOUT_DSV4)
+            odd = copy_tokens<MLAR_LAYOUT_DSV4>(args, &layer, &form, tokens, counts, to, &next, window_items,
+                                                row_items, ahead);
+        else if (scope->layout == MLAR_LAYOUT_V32)
+            odd = copy_tokens<MLAR_LAYOUT_V32>(args, &layer, &form, tokens, counts, to, &next, window_items,
+                                               row_items, ahead);
+        else
+            odd = copy_tokens<MLAR_LAYOUT_BF16>(args, &layer, &form, tokens, counts, to, &next, window_items,
+                                                row_items, ahead);
+        MLAR_NO_UNROLL for (int32_t t = 0; t < TOKENS; ++t) if (odd >> t & 1)
+            copy_any(&form, tokens->record[t], tokens->scales[t], to + (int64_t)t * form.columns);
+        mlar_wave_sync();
     }
 }

@@ -106,6 +106,12 @@ MLAR_DEVICE int32_t mlar_here(int32_t value) {
     return value;
 }
 
+/* Of a value that every lane of the wave holds: scalar registers can run out, too. */
+MLAR_DEVICE uint32_t mlar_uniform_here(uint32_t value) {
+    asm volatile("" : "+s"(value));
+    return value;
+}
+
 /* A value that every lane of the wave holds: into a scalar register, where there are such. */
 MLAR_DEVICE int32_t mlar_uniform(int32_t value) {
     return __builtin_amdgcn_readfirstlane(value);
@@ -186,6 +192,9 @@ MLAR_DEVICE void mlar_wave_sync(void) {
 }
 MLAR_DEVICE int32_t mlar_here(int32_t value) {
     asm volatile("" : "+r"(value));
+    return value;
+}
+MLAR_DEVICE uint32_t mlar_uniform_here(uint32_t value) {
     return value;
 }
 MLAR_DEVICE int32_t mlar_uniform(int32_t value) {
@@ -290,6 +299,9 @@ MLAR_DEVICE float mlar_exp(float x) {
 MLAR_DEVICE mlar_u32x4 mlar_load16(const void *from) {
     return MLAR_LOAD(mlar_u32x4, from);
 }
+MLAR_DEVICE mlar_u32x2 mlar_load8(const void *from) {
+    return MLAR_LOAD(mlar_u32x2, from);
+}
 MLAR_DEVICE uint32_t mlar_load4(const void *from) {
     return MLAR_LOAD(uint32_t, from);
 }
@@ -343,7 +355,13 @@ MLAR_DEVICE void mlar_load_fresh(float (&to)[4], const float *from, int32_t want
 #endif
 
 MLAR_DEVICE void mlar_store16(void *to, mlar_u32x4 value) {
+#if defined(__HIP__)
     *(MLAR_GLOBAL mlar_u32x4 *)to = value;
+#else /* written as an assignment it may become four stores */
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(value.x),
+                 "r"(value.y), "r"(value.z), "r"(value.w)
+                 : "memory");
+#endif
 }
 MLAR_DEVICE void mlar_store4(void *to, uint32_t value) {
     *(MLAR_GLOBAL uint32_t *)to = value;

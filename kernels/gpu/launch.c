@@ -93,7 +93,7 @@ static const attend_kernel *attend_kernel_of(const gpu_arch *arch, const mlar_sh
 
 /* Blocks of the small kernels that a compute unit holds at once; more would wait, and each takes items in
  * turns. */
-enum { GATHER_BLOCKS_PER_UNIT = 4, COMBINE_BLOCKS_PER_UNIT = 4, COMBINE_HEADS_PER_BLOCK = 2 };
+enum { COMBINE_BLOCKS_PER_UNIT = 4, COMBINE_HEADS_PER_BLOCK = 2 };
 
 static uint32_t at_most(int64_t wanted, int64_t limit) {
     const int64_t blocks = wanted < limit ? wanted : limit;
@@ -109,7 +109,7 @@ static const struct small_kernel {
 } small_kernels[] = {
     [MLAR_STAGE_SET_BLOCK] = {"set_block", "mlar_set_block", 64},
     [MLAR_STAGE_PREPARE] = {"prepare", "mlar_prepare", MLAR_BLOCK_THREADS},
-    [MLAR_STAGE_GATHER] = {"gather", "mlar_gather", MLAR_BLOCK_THREADS},
+    [MLAR_STAGE_GATHER] = {"gather", "mlar_gather", MLAR_GATHER_THREADS},
     [MLAR_STAGE_COMBINE] = {"combine", "mlar_combine", MLAR_BLOCK_THREADS},
 };
 #define SMALL_KERNELS  ((int32_t)(sizeof small_kernels / sizeof *small_kernels))
@@ -166,7 +166,7 @@ int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_arg
     case MLAR_STAGE_GATHER:
         return small_launch(stage,
                             at_most((int64_t)args->row_count * (2 * 65536 / MLAR_KEY_TILE),
-                                    (int64_t)args->shape.workers * GATHER_BLOCKS_PER_UNIT),
+                                    (int64_t)args->shape.workers * MLAR_GATHER_BLOCKS),
                             launch);
     case MLAR_STAGE_ATTEND_GATHERED:
     case MLAR_STAGE_ATTEND_DIRECT:

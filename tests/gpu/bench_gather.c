@@ -5,9 +5,9 @@
  *     bench_gather IMAGES ARCH [ROWS...]      IMAGES, ARCH: as for test_kernels_gpu
  *
  * For every number of rows [16 64 128]: the time of a gather of 128 + 512 entries of 448 + 64 dimensions a row,
- * beside that of a plain copy that moves as many bytes (read plus written). Both are queued back to back over sets of
- * inputs that together do not fit in any cache, turn by turn, and the median of the rounds is printed. The first
- * set's buffer is held against the reference, bit for bit. Exits 1 if it differs. */
+ * beside that of a plain copy that moves as many bytes (read plus written), and of the same launch without live rows.
+ * All are queued back to back over sets of inputs that together do not fit in any cache, turn by turn, and the median
+ * of the rounds is printed. The first set's buffer is held against the reference, bit for bit. Exits 1 if it differs. */
 #define _POSIX_C_SOURCE 200809L
 
 #include "kernels/gpu/launch.h"
@@ -83,6 +83,13 @@ static void run_gather(const set *one) {
     device_launch(gather, grid.grid_blocks, grid.block_threads, grid.dynamic_lds_bytes, &one->args);
 }
 
+/* The launch alone: nothing is gathered. */
+static void run_empty(const set *one) {
+    set empty = *one;
+    empty.args.rows = 0;
+    run_gather(&empty);
+}
+
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -116,7 +123,7 @@ static int one_size(int32_t rows) {
     uint8_t *from = device_new(half * SETS), *to = device_new(half);
     find_kernel(&sets[0]);
     int right = is_right(&sets[0], rows);
-    double gathers[ROUNDS], copies[ROUNDS];
+    double gathers[ROUNDS], copies[ROUNDS], launches[ROUNDS];
     for (int round = 0; round < ROUNDS; round++) {
         device_wait();
         double begin = now_us();
@@ -125,15 +132,20 @@ static int one_size(int32_t rows) {
         double between = now_us();
         for (int i = 0; i < SETS * TURNS; i++) device_copy(to, from + (size_t)(i % SETS) * half, half);
         device_wait();
+        double after = now_us();
+        for (int i = 0; i < SETS * TURNS; i++) run_empty(&sets[i % SETS]);
+        device_wait();
         gathers[round] = (between - begin) / (SETS * TURNS);
-        copies[round] = (now_us() - between) / (SETS * TURNS);
+        copies[round] = (after - between) / (SETS * TURNS);
+        launches[round] = (now_us() - after) / (SETS * TURNS);
     }
     qsort(gathers, ROUNDS, sizeof *gathers, by_value);
     qsort(copies, ROUNDS, sizeof *copies, by_value);
+    qsort(launches, ROUNDS, sizeof *launches, by_value);
     double us = gathers[ROUNDS / 2], copy_us = copies[ROUNDS / 2];
-    printf("%6d %10.1f %10.1f %10.0f %10.1f %10.0f %9.2f%s\n", (int)rows, 1e-6 * (double)moved, us,
+    printf("%6d %10.1f %10.1f %10.0f %10.1f %10.0f %9.2f %10.1f%s\n", (int)rows, 1e-6 * (double)moved, us,
            1e-3 * (double)moved / us, copy_us, 1e-3 * (double)moved / copy_us, copy_us / us,
-           right ? "" : "  WRONG");
+           launches[ROUNDS / 2], right ? "" : "  WRONG");
     for (int i = 0; i < SETS; i++) free_set(&sets[i]);
     for (int s = 0; s < 2; s++) device_free(gathered[s]);
     device_free(from);
@@ -154,8 +166,8 @@ int main(int argc, char **argv) {
     counter = device_new(8);
     printf("%s; gather of %d + %d entries a row, medians of %d rounds\n", device_name(), WINDOW, EXTRA,
            ROUNDS);
-    printf("%6s %10s %10s %10s %10s %10s %9s\n", "rows", "MB moved", "gather us", "GB/s", "copy us", "GB/s",
-           "of copy");
+    printf("%6s %10s %10s %10s %10s %10s %9s %10s\n", "rows", "MB moved", "gather us", "GB/s", "copy us",
+           "GB/s", "of copy", "launch us");
     if (argc > 3)
         for (int i = 3; i < argc; i++) right &= one_size((int32_t)strtol(argv[i], NULL, 10));
     else
