@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * attend_sm90.hip: the direct strategy's attention for sm_90a, tuned: dsv4 caches of nope 448 and rope 64 whose records
- * allow 16-byte loads, up to 64 heads a group. The launch table keeps everything else to the portable engine.
+ * attend_sm90.hip: attention for sm_90a, tuned: keys and values of 512 columns, up to 64 heads a group. There is a kernel
+ * for each source of keys: dsv4 caches of nope 448 and rope 64, bf16 caches (of both, records that allow 16-byte loads),
+ * and the gather buffer. The launch table keeps everything else to the portable engine.
  *
- * One block of 16 warps a multiprocessor, one launch for all head counts: eight warps fetch and convert key tiles
- * (sm90_fetch.h); the other eight attend, by one of two ways that the schedule's head group decides: more than 32
+ * One block of 16 warps a multiprocessor, one launch for all head counts: eight warps fetch key tiles (and convert them:
+ * sm90_fetch.h; or need not: sm90_plain.h); the other eight attend, by one of two ways that the schedule's head group decides: more than 32
  * heads on wgmma (sm90_wide.h), up to 32 on mma (sm90_narrow.h). The registers of a multiprocessor are dealt out
  * accordingly: 128 each at launch, then 512 to four threads, one of each warpgroup. */
 #include "kernels/gpu/attend_sizes.h"
 #include "kernels/gpu/sm90_fetch.h"
 #include "kernels/gpu/sm90_narrow.h"
+#include "kernels/gpu/sm90_plain.h"
 #include "kernels/gpu/sm90_wide.h"
 
 static_assert(SM90_SHARED_BYTES <= MLAR_SM90_LDS_BYTES, "the launch provides what the layout needs");
@@ -17,8 +19,7 @@ static_assert(SM90_THREADS == MLAR_SM90_THREADS, "the launch and the roles agree
 
 extern __shared__ __align__(1024) uint8_t sm90_shared[];
 
-MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(mlar_stage_args) by_value) {
-    const mlar_stage_args *args = MLAR_ARGS(mlar_stage_args, by_value);
+template <void (*fetch)(const sm90_block *)> MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
     sm90_control *control = (sm90_control *)(sm90_shared + SM90_AT_CONTROL);
     const int32_t thread = mlar_thread(), group = mlar_uniform(thread / SM90_GROUP);
     const int32_t heads_per_group = mlar_heads_per_group_now(args);
@@ -51,7 +52,7 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
 
     if (group >= 2) {
         SM90_REGISTERS_LESS(80);
-        sm90_fetch(&b);
+        fetch(&b);
         if (control->layer.tail_zero) sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_FETCHERS);
     } else if (heads_per_group <= SM90_NARROW_HEADS) {
         SM90_REGISTERS_MORE(176);
@@ -67,3 +68,11 @@ MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void mlar_attend_direct_sm90(MLAR_BY_VALUE(
         sm90_wide_right(&b);
     }
 }
+
+#define SM90_KERNEL(name, fetch)                                                                             \
+    MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void name(MLAR_BY_VALUE(mlar_stage_args) by_value) {                \
+        sm90_attend<fetch>(MLAR_ARGS(mlar_stage_args, by_value));                                            \
+    }
+SM90_KERNEL(mlar_attend_direct_sm90, sm90_fetch)
+SM90_KERNEL(mlar_attend_direct_sm90_bf16, sm90_fetch_plain<false>)
+SM90_KERNEL(mlar_attend_gathered_sm90, sm90_fetch_plain<true>)

@@ -11,27 +11,45 @@
 
 /* ---- architectures ---- */
 
-/* An engine made for one family and for the caches that DeepSeek-V4 has, 16 bytes at a time. */
+/* An engine made for one family and one source of keys of the models' sizes. */
 typedef struct tuned_engine {
     const char *unit, *kernel;
     uint32_t threads, lds_bytes;
     int32_t block_for_each_unit; /* else a block for each compute unit, which takes units in turns */
+    int32_t stage;
+    int32_t layout; /* of every scope */
+    int32_t nope;   /* the rest of 512 columns is rope */
 } tuned_engine;
 
-static const tuned_engine sm90_engine = {"attend_sm90", "mlar_attend_direct_sm90", MLAR_SM90_THREADS,
-                                         MLAR_SM90_LDS_BYTES, 1};
-static const tuned_engine wave_engine = {"attend_wave", "mlar_attend_direct_wave", MLAR_BLOCK_THREADS, 0, 0};
+enum { ANY = -1 };
+
+/* Of a family, ended by one without a name. Attention over gathered rows does not see what they were made from, and
+ * bf16 is the same on either side of the boundary between nope and rope. */
+static const tuned_engine sm90_engines[] = {
+    {"attend_sm90", "mlar_attend_direct_sm90", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
+     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_DSV4, 448},
+    {"attend_sm90", "mlar_attend_direct_sm90_bf16", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
+     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_BF16, ANY},
+    {"attend_sm90", "mlar_attend_gathered_sm90", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
+     MLAR_STAGE_ATTEND_GATHERED, ANY, ANY},
+    {0},
+};
+static const tuned_engine wave_engines[] = {
+    {"attend_wave", "mlar_attend_direct_wave", MLAR_BLOCK_THREADS, 0, 0, MLAR_STAGE_ATTEND_DIRECT,
+     MLAR_LAYOUT_DSV4, 448},
+    {0},
+};
 
 typedef struct gpu_arch {
     const char *name;
     int32_t largest_group; /* heads that one attend kernel serves at once, keys up to 512 wide */
     int32_t nvidia;
-    const tuned_engine *tuned; /* or null */
+    const tuned_engine *tuned; /* some, or null */
 } gpu_arch;
 
 static const gpu_arch archs[] = {
-    {"gfx90a", 64, 0, &wave_engine}, {"gfx942", 64, 0, &wave_engine}, {"gfx950", 64, 0, &wave_engine},
-    {"gfx1100", 32, 0, NULL},        {"sm_90", 64, 1, &sm90_engine},  {"sm_90a", 64, 1, &sm90_engine},
+    {"gfx90a", 64, 0, wave_engines}, {"gfx942", 64, 0, wave_engines}, {"gfx950", 64, 0, wave_engines},
+    {"gfx1100", 32, 0, NULL},        {"sm_90", 64, 1, sm90_engines},  {"sm_90a", 64, 1, sm90_engines},
 };
 
 /* The least group: what a matrix instruction works on anyway. */
@@ -138,11 +156,21 @@ static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, 
 
 /* ---- tuned engines ---- */
 
-static int32_t tuned_serves(const gpu_arch *arch, const mlar_shape *shape, const mlar_layer_params *layer) {
-    if (arch->tuned == NULL || layer == NULL || shape->nope != 448 || shape->rope != 64) return 0;
-    for (int32_t s = 0; s < layer->scope_count; s++)
-        if (layer->scope[s].layout != MLAR_LAYOUT_DSV4 || !layer->scope[s].wide) return 0;
+static int32_t tuned_serves(const tuned_engine *tuned, int32_t stage, const mlar_shape *shape,
+                            const mlar_layer_params *layer) {
+    if (tuned->stage != stage || shape->d_qk != 512 || shape->d_v != 512) return 0;
+    if (tuned->nope != ANY && tuned->nope != shape->nope) return 0;
+    for (int32_t s = 0; stage == MLAR_STAGE_ATTEND_DIRECT && s < layer->scope_count; s++)
+        if (layer->scope[s].layout != tuned->layout || !layer->scope[s].wide) return 0;
     return 1;
+}
+
+/* The one that serves the stage of this layer, or null. */
+static const tuned_engine *tuned_for(const gpu_arch *arch, int32_t stage, const mlar_shape *shape,
+                                     const mlar_layer_params *layer) {
+    for (const tuned_engine *tuned = arch->tuned; tuned && layer && tuned->unit; tuned++)
+        if (tuned_serves(tuned, stage, shape, layer)) return tuned;
+    return NULL;
 }
 
 static int32_t tuned_launch(const tuned_engine *tuned, uint32_t blocks, mlar_gpu_launch *launch) {
@@ -158,6 +186,7 @@ static int32_t tuned_launch(const tuned_engine *tuned, uint32_t blocks, mlar_gpu
 int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_args *args,
                            const mlar_layer_params *layer, mlar_gpu_launch *launch) {
     const gpu_arch *known = arch_of(arch);
+    const tuned_engine *tuned;
     if (known == NULL) return 0;
     switch (stage) {
     case MLAR_STAGE_SET_BLOCK:
@@ -170,10 +199,11 @@ int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_arg
                             launch);
     case MLAR_STAGE_ATTEND_GATHERED:
     case MLAR_STAGE_ATTEND_DIRECT:
-        if (stage == MLAR_STAGE_ATTEND_DIRECT && tuned_serves(known, &args->shape, layer))
-            return tuned_launch(known->tuned,
+        tuned = tuned_for(known, stage, &args->shape, layer);
+        if (tuned)
+            return tuned_launch(tuned,
                                 at_most(mlar_attend_grid(&args->shape, args->row_count),
-                                        known->tuned->block_for_each_unit ? INT32_MAX : args->shape.workers),
+                                        tuned->block_for_each_unit ? INT32_MAX : args->shape.workers),
                                 launch);
         return attend_launch(known, attend_kernel_of(known, &args->shape), stage == MLAR_STAGE_ATTEND_DIRECT,
                              at_most(mlar_attend_grid(&args->shape, args->row_count), args->shape.workers),
@@ -200,6 +230,7 @@ int32_t mlar_gpu_kernel_at(const char *arch, int32_t index, mlar_gpu_launch *ker
         for (int32_t direct = 0; direct < 2; direct++)
             if (index-- == 0) return attend_launch(known, &attend_kernels[i], direct, 1, kernel);
     }
-    if (known->tuned && index == 0) return tuned_launch(known->tuned, 1, kernel);
+    for (const tuned_engine *tuned = known->tuned; tuned && tuned->unit; tuned++)
+        if (index-- == 0) return tuned_launch(tuned, 1, kernel);
     return 0;
 }

@@ -30,26 +30,6 @@
 
 /* ---- the block's tiles, one at a time ---- */
 
-/* The next run that has tiles; left stays 0 if there is none. */
-MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
-    const mlar_span *span = &b->control->share.span;
-    while (t->row < span->end_row || (t->row == span->end_row && t->tile < span->end_tile)) {
-        const mlar_row_lists lists = mlar_row_lists_of(b->layer, t->row);
-        const int32_t end = t->row == span->end_row ? span->end_tile : lists.tiles;
-        const mlar_tile at = mlar_tile_of(&lists, t->tile);
-        const int32_t length = at.scope ? lists.length[1] : lists.length[0];
-        /* a run ends where its scope's list does; the one tile of an empty row is a run without entries */
-        const int32_t run = mlar_max_i32(1, mlar_ceil_div(length - at.first, MLAR_KEY_TILE));
-        t->left = mlar_min_i32(run, end - t->tile);
-        t->scope = at.scope;
-        t->entries = (at.scope ? lists.entries[1] : lists.entries[0]) + at.first;
-        t->count = length - at.first;
-        t->tile += t->left;
-        if (t->tile >= lists.tiles) t->row += 1, t->tile = 0;
-        if (t->left > 0) return;
-    }
-}
-
 /* Begins the next tile: asks for what the index list says of the octet's tokens, -1 beyond the list's end. Where the
  * warp stands is kept in shared memory, and so is this: registers are scarce, and a wait for one load into them is one
  * for all, the keys' bytes too. */

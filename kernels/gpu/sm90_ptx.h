@@ -103,6 +103,11 @@ MLAR_DEVICE void sm90_copy_wait(void) {
     asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
+/* This thread arrives at the barrier when all that it has asked for until here is there. */
+MLAR_DEVICE void sm90_copy_arrive(uint32_t barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
 /* To the L2 cache. */
 MLAR_DEVICE void sm90_prefetch(const void *from) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
@@ -151,6 +156,19 @@ MLAR_DEVICE int32_t sm90_barrier_test(uint32_t barrier, uint32_t parity) {
                  : "r"(barrier), "r"(parity)
                  : "memory");
     return (int32_t)done;
+}
+/* The same for a warp, at once. */
+MLAR_DEVICE int32_t sm90_barrier_passed(uint32_t barrier, uint32_t parity) {
+    uint32_t done;
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, p;\n"
+                 "}"
+                 : "=r"(done)
+                 : "r"(barrier), "r"(parity)
+                 : "memory");
+    return mlar_any((int32_t)done);
 }
 /* Returns when the phase of this parity is complete (the phase before the first counts as parity 1). */
 MLAR_DEVICE void sm90_barrier_wait(uint32_t barrier, uint32_t parity) {

@@ -65,7 +65,7 @@ typedef struct sm90_tiles {
     int32_t left;           /* tiles of the run */
     int32_t scope;          /* of the run, and so of the tile last begun; -1: none was left */
     int32_t row, tile;      /* the tile after the run; the share says which is the last */
-    int32_t reserved;
+    int32_t first;          /* place of the run's first entry in the list */
 } sm90_tiles;
 
 /* A token of an octet. */
@@ -83,6 +83,7 @@ typedef struct sm90_control {
     int32_t slots[8][8];             /* [fetching warp]: what the index list says of the tile last begun */
     uint64_t full[2];                /* arrivals: the fetchers' */
     uint64_t empty[2][2];            /* the consumers'; [stage][half of the tokens] */
+    uint64_t arrived[8][2];          /* [fetching warp][stage]: 32 (sm90_plain.h) */
     uint64_t probs[2];               /* of the warpgroup that makes the probabilities (wide) */
     uint8_t counts[2][8];            /* [stage][octet], bit t: its token t counts */
     float alpha[2][SM90_WIDE_HEADS]; /* by which the tile's maximum shrinks what was summed before */
@@ -178,6 +179,29 @@ MLAR_DEVICE void sm90_find_part(const sm90_block *b, int32_t index) {
             found.slot += b->args->schedule_rows[part.row].first_slot;
     }
     b->control->part[index & 1] = found;
+}
+
+/* ---- runs ---- */
+
+/* The next run that has tiles; left stays 0 if there is none. */
+MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
+    const mlar_span *span = &b->control->share.span;
+    while (t->row < span->end_row || (t->row == span->end_row && t->tile < span->end_tile)) {
+        const mlar_row_lists lists = mlar_row_lists_of(b->layer, t->row);
+        const int32_t end = t->row == span->end_row ? span->end_tile : lists.tiles;
+        const mlar_tile at = mlar_tile_of(&lists, t->tile);
+        const int32_t length = at.scope ? lists.length[1] : lists.length[0];
+        /* a run ends where its scope's list does; the one tile of an empty row is a run without entries */
+        const int32_t run = mlar_max_i32(1, mlar_ceil_div(length - at.first, MLAR_KEY_TILE));
+        t->left = mlar_min_i32(run, end - t->tile);
+        t->scope = at.scope;
+        t->entries = (at.scope ? lists.entries[1] : lists.entries[0]) + at.first;
+        t->count = length - at.first;
+        t->first = at.first;
+        t->tile += t->left;
+        if (t->tile >= lists.tiles) t->row += 1, t->tile = 0;
+        if (t->left > 0) return;
+    }
 }
 
 #endif

@@ -66,16 +66,19 @@ step_case *kernel_case_limit(int32_t number) {
     return case_new(&spec);
 }
 
-step_case *kernel_case_tuned(uint64_t seed, const case_bounds *bounds) {
+step_case *kernel_case_tuned(uint64_t seed, int32_t layout, const case_bounds *bounds) {
     case_spec spec = case_draw(seed, CASE_ALL, bounds);
-    spec.nope = 448;
-    spec.rope = 64;
+    spec.nope = layout == MLAR_LAYOUT_BF16 && seed % 3 == 0 ? 384 : 448;
+    spec.rope = 512 - spec.nope;
     for (int32_t s = 0; s < spec.scope_count; s++) {
         case_scope_spec *scope = &spec.scope[s];
-        const int32_t least = scope->block_size * (448 + 2 * 64 + 8);
-        scope->layout = MLAR_LAYOUT_DSV4;
+        const int32_t record = layout == MLAR_LAYOUT_BF16 ? 1024 : 448 + 2 * 64 + 8;
+        if (layout < 0 && scope->layout == MLAR_LAYOUT_V32) scope->layout = MLAR_LAYOUT_BF16;
+        if (layout < 0) continue;
+        scope->layout = layout;
         scope->base_offset_bytes = 0;
-        scope->stride_extra_bytes = (scope->stride_extra_bytes + 15) / 16 * 16 + (16 - least % 16) % 16;
+        scope->stride_extra_bytes =
+            (scope->stride_extra_bytes + 15) / 16 * 16 + (16 - scope->block_size * record % 16) % 16;
     }
     return case_new(&spec);
 }

@@ -8,8 +8,8 @@
  *     --seeds FIRST COUNT   cases to draw [1 40]
  *     --heads N --rows N --width N --small   bounds of what is drawn
  *     --far                 also a cache beyond 4 GB
- *     --tuned               the engine that the launch table prefers, and cases that it serves; without it, the
- *                           portable one
+ *     --tuned               the engine that the launch table prefers, and cases that it serves, one of each layout for
+ *                           a seed and one of both; without it, the portable one
  *     --verbose             names each case
  *
  * IMAGES is a folder of images named as kernels/gpu/CMakeLists.txt names them. For every seed a case of
@@ -418,8 +418,11 @@ int main(int argc, char **argv) {
     }
     if (far) run_case(kernel_case_far());
     for (long seed = first; seed < first + seeds; seed++) {
+        static const int32_t layouts[] = {MLAR_LAYOUT_DSV4, MLAR_LAYOUT_BF16, -1};
         const case_spec spec = case_draw((uint64_t)seed, CASE_ALL, &bounds);
-        run_case(run.tuned ? kernel_case_tuned((uint64_t)seed, &bounds) : case_new(&spec));
+        if (!run.tuned) run_case(case_new(&spec));
+        for (size_t i = 0; run.tuned && i < sizeof layouts / sizeof *layouts; i++)
+            run_case(kernel_case_tuned((uint64_t)seed, layouts[i], &bounds));
     }
     printf("%s, %s, seeds %ld to %ld\n", device_name(), run.arch, first, first + seeds - 1);
     for (int i = 0; i < CHECKS; i++) {
