@@ -19,8 +19,9 @@
 #define MLAR_TOKENS_GFX1100(heads, units) ((heads) <= 16 && (units) == MLAR_UNITS_NARROW ? 32 : 16)
 
 /* attend_sm90.hip: threads of a block, and the dynamic shared memory that it asserts to be enough. */
-#define MLAR_SM90_THREADS   512
-#define MLAR_SM90_LDS_BYTES 217088
+#define MLAR_SM90_THREADS       512
+#define MLAR_SM90_LDS_BYTES     217088
+#define MLAR_SM90_V32_LDS_BYTES 227328
 
 /* gather.hip: threads of a block, and the blocks that a compute unit is to hold at once. */
 #define MLAR_GATHER_THREADS 128

@@ -1,25 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * attend_sm90.hip: attention for sm_90a, tuned: keys and values of 512 columns, up to 64 heads a group. There is a kernel
- * for each source of keys: dsv4 caches of nope 448 and rope 64, bf16 caches (of both, records that allow 16-byte loads),
- * and the gather buffer. The launch table keeps everything else to the portable engine.
+ * attend_sm90.hip: attention for sm_90a, tuned: values of 512 columns, keys of 512 or 576, up to 64 heads a group. There is
+ * a kernel for each source of keys: dsv4 caches of nope 448, v32 caches of nope 512, both of rope 64, bf16 caches (of all,
+ * records that allow 16-byte loads), and the gather buffer. The launch table keeps everything else to the portable
+ * engine.
  *
  * One block of 16 warps a multiprocessor, one launch for all head counts: eight warps fetch key tiles (and convert them:
- * sm90_fetch.h; or need not: sm90_plain.h); the other eight attend, by one of two ways that the schedule's head group decides: more than 32
- * heads on wgmma (sm90_wide.h), up to 32 on mma (sm90_narrow.h). The registers of a multiprocessor are dealt out
- * accordingly: 128 each at launch, then 512 to four threads, one of each warpgroup. */
+ * sm90_fetch.h, sm90_fetch_v32.h; or need not: sm90_plain.h); the other eight attend, by one of two ways that the
+ * schedule's head group decides: more than 32 heads on wgmma (sm90_wide.h), up to 32 on mma (sm90_narrow.h). Kernels
+ * differ in who fetches, and in how tiles lie in shared memory (sm90_work.h). The registers of a multiprocessor are
+ * dealt out by role: 128 each at launch, then 512 to four threads, one of each warpgroup. */
 #include "kernels/gpu/attend_sizes.h"
 #include "kernels/gpu/sm90_fetch.h"
+#include "kernels/gpu/sm90_fetch_v32.h"
 #include "kernels/gpu/sm90_narrow.h"
 #include "kernels/gpu/sm90_plain.h"
 #include "kernels/gpu/sm90_wide.h"
 
-static_assert(SM90_SHARED_BYTES <= MLAR_SM90_LDS_BYTES, "the launch provides what the layout needs");
+static_assert(sm90_dsv4::shared_bytes <= MLAR_SM90_LDS_BYTES, "the launch provides what the layout needs");
+static_assert(sm90_v32::shared_bytes <= MLAR_SM90_V32_LDS_BYTES, "the same");
 static_assert(SM90_THREADS == MLAR_SM90_THREADS, "the launch and the roles agree");
 
 extern __shared__ __align__(1024) uint8_t sm90_shared[];
 
-template <void (*fetch)(const sm90_block *)> MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
+template <class cache, void (*fetch)(const sm90_block *)>
+MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
     sm90_control *control = (sm90_control *)(sm90_shared + SM90_AT_CONTROL);
     const int32_t thread = mlar_thread(), group = mlar_uniform(thread / SM90_GROUP);
     const int32_t heads_per_group = mlar_heads_per_group_now(args);
@@ -57,22 +62,23 @@ template <void (*fetch)(const sm90_block *)> MLAR_DEVICE void sm90_attend(const 
     } else if (heads_per_group <= SM90_NARROW_HEADS) {
         SM90_REGISTERS_MORE(176);
         if (heads_per_group <= 16)
-            sm90_narrow<1>(&b);
+            sm90_narrow<cache, 1>(&b);
         else
-            sm90_narrow<2>(&b);
+            sm90_narrow<cache, 2>(&b);
     } else if (group == 0) {
         SM90_REGISTERS_MORE(192);
-        sm90_wide_left(&b);
+        sm90_wide_left<cache>(&b);
     } else {
         SM90_REGISTERS_MORE(160);
-        sm90_wide_right(&b);
+        sm90_wide_right<cache>(&b);
     }
 }
 
-#define SM90_KERNEL(name, fetch)                                                                             \
+#define SM90_KERNEL(name, cache, fetch)                                                                      \
     MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void name(MLAR_BY_VALUE(mlar_stage_args) by_value) {                \
-        sm90_attend<fetch>(MLAR_ARGS(mlar_stage_args, by_value));                                            \
+        sm90_attend<cache, fetch>(MLAR_ARGS(mlar_stage_args, by_value));                                     \
     }
-SM90_KERNEL(mlar_attend_direct_sm90, sm90_fetch)
-SM90_KERNEL(mlar_attend_direct_sm90_bf16, sm90_fetch_plain<false>)
-SM90_KERNEL(mlar_attend_gathered_sm90, sm90_fetch_plain<true>)
+SM90_KERNEL(mlar_attend_direct_sm90, sm90_dsv4, sm90_fetch)
+SM90_KERNEL(mlar_attend_direct_sm90_v32, sm90_v32, sm90_fetch_v32)
+SM90_KERNEL(mlar_attend_direct_sm90_bf16, sm90_dsv4, sm90_fetch_plain<false>)
+SM90_KERNEL(mlar_attend_gathered_sm90, sm90_dsv4, sm90_fetch_plain<true>)

@@ -17,8 +17,8 @@ typedef struct tuned_engine {
     uint32_t threads, lds_bytes;
     int32_t block_for_each_unit; /* else a block for each compute unit, which takes units in turns */
     int32_t stage;
-    int32_t layout; /* of every scope */
-    int32_t nope;   /* the rest of 512 columns is rope */
+    int32_t layout;     /* of every scope */
+    int32_t nope, d_qk; /* and d_v 512 */
 } tuned_engine;
 
 enum { ANY = -1 };
@@ -27,16 +27,18 @@ enum { ANY = -1 };
  * bf16 is the same on either side of the boundary between nope and rope. */
 static const tuned_engine sm90_engines[] = {
     {"attend_sm90", "mlar_attend_direct_sm90", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
-     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_DSV4, 448},
+     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_DSV4, 448, 512},
+    {"attend_sm90", "mlar_attend_direct_sm90_v32", MLAR_SM90_THREADS, MLAR_SM90_V32_LDS_BYTES, 1,
+     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_V32, 512, 576},
     {"attend_sm90", "mlar_attend_direct_sm90_bf16", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
-     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_BF16, ANY},
+     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_BF16, ANY, 512},
     {"attend_sm90", "mlar_attend_gathered_sm90", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
-     MLAR_STAGE_ATTEND_GATHERED, ANY, ANY},
+     MLAR_STAGE_ATTEND_GATHERED, ANY, ANY, 512},
     {0},
 };
 static const tuned_engine wave_engines[] = {
     {"attend_wave", "mlar_attend_direct_wave", MLAR_BLOCK_THREADS, 0, 0, MLAR_STAGE_ATTEND_DIRECT,
-     MLAR_LAYOUT_DSV4, 448},
+     MLAR_LAYOUT_DSV4, 448, 512},
     {0},
 };
 
@@ -158,7 +160,7 @@ static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, 
 
 static int32_t tuned_serves(const tuned_engine *tuned, int32_t stage, const mlar_shape *shape,
                             const mlar_layer_params *layer) {
-    if (tuned->stage != stage || shape->d_qk != 512 || shape->d_v != 512) return 0;
+    if (tuned->stage != stage || tuned->d_qk != shape->d_qk || shape->d_v != 512) return 0;
     if (tuned->nope != ANY && tuned->nope != shape->nope) return 0;
     for (int32_t s = 0; stage == MLAR_STAGE_ATTEND_DIRECT && s < layer->scope_count; s++)
         if (layer->scope[s].layout != tuned->layout || !layer->scope[s].wide) return 0;

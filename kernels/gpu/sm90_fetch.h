@@ -90,8 +90,7 @@ MLAR_DEVICE uint32_t sm90_locate(const sm90_block *b, int32_t in_scope, uint32_t
             record = (uint64_t)(scope->cache + place.record);
             sm90_copy8(to + 8, scope->cache + place.scales);
         } else {
-            const int64_t row = b->control->share.span.row;
-            record = ((uint64_t)(b->layer->q + row * b->layer->q_row_stride) + 15) & ~15ull;
+            record = sm90_readable(b);
             sm90_store8(to + 8, 0x7f7f7f7fu, 0x7f7f7f7fu); /* a scale of no trouble */
             if (in_scope >= 0 && slot != -1 && b->control->share.head_begin == 0)
                 mlar_atomic_add_u64(b->args->invalid_indices, 1);
@@ -251,17 +250,22 @@ MLAR_DEVICE void sm90_expect(const sm90_block *b, int32_t lane) {
         sm90_prefetch(scope->indices + share->span.row * scope->index_row_stride + entry);
 }
 
-/* The role. Three rounds look ahead before the first octet is converted. What follows from the thread's number is
- * computed again in each: the compiler would keep it all, and there are no registers for it. */
-MLAR_DEVICE void sm90_fetch(const sm90_block *b) {
-    sm90_raw raw;
-    uint32_t now = 0, next = 0; /* of tile n and the next */
+/* Every fetching warp stands before the share's first tile. */
+MLAR_DEVICE void sm90_fetch_begin(const sm90_block *b) {
     if (mlar_wave() == SM90_CONSUMERS / 32) sm90_expect(b, mlar_lane());
     if (mlar_lane() == 0) {
         const sm90_tiles begin = {0, 0, 0, -1, b->control->share.span.row, b->control->share.span.tile, 0};
         b->control->tiles[mlar_wave() - SM90_CONSUMERS / 32] = begin;
     }
     mlar_wave_sync();
+}
+
+/* The role. Three rounds look ahead before the first octet is converted. What follows from the thread's number is
+ * computed again in each: the compiler would keep it all, and there are no registers for it. */
+MLAR_DEVICE void sm90_fetch(const sm90_block *b) {
+    sm90_raw raw;
+    uint32_t now = 0, next = 0; /* of tile n and the next */
+    sm90_fetch_begin(b);
     for (int32_t n = -3; n < 0 || now; ++n) {
         const int32_t thread = (int32_t)sm90_keep((uint32_t)(mlar_thread() - SM90_CONSUMERS));
         const int32_t octet = thread >> 5, lane = thread & 31;
@@ -269,7 +273,7 @@ MLAR_DEVICE void sm90_fetch(const sm90_block *b) {
         const uint32_t tokens = base + SM90_AT_CONTROL + (uint32_t)(2 * octet + (n & 1)) * SM90_OCTET_BYTES;
         if (now) {
             const uint32_t to =
-                base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)octet * 1024;
+                base + SM90_AT_KEYS + (uint32_t)(n & 1) * sm90_dsv4::stage_bytes + (uint32_t)octet * 1024;
             sm90_copy_wait_older();
             mlar_wave_sync();
             sm90_barrier_wait(sm90_empty(b, n, octet >> 2), sm90_parity(n) ^ 1);

@@ -26,8 +26,8 @@ MLAR_DEVICE void sm90_finish_store(const sm90_block *b, const sm90_part *part, c
     const int32_t is_f32 = part->slot >= 0 || b->layer->out_f32;
     float *const out32 = part->slot >= 0 ? b->args->partial_out : (float *)b->layer->out;
     uint16_t *const out16 = (uint16_t *)b->layer->out;
-    const int64_t head_stride = part->slot >= 0 ? SM90_D : b->layer->out_head_stride;
-    const int64_t begin = part->slot >= 0 ? (int64_t)part->slot * b->args->shape.heads * SM90_D
+    const int64_t head_stride = part->slot >= 0 ? SM90_D_V : b->layer->out_head_stride;
+    const int64_t begin = part->slot >= 0 ? (int64_t)part->slot * b->args->shape.heads * SM90_D_V
                                           : part->row * b->layer->out_row_stride;
     int64_t at = begin + (head_begin + first + lane / 4) * head_stride + column; /* elements */
     MLAR_UNROLL for (int32_t r = 0; r < 2; ++r, at += 8 * head_stride) {
@@ -61,7 +61,7 @@ MLAR_DEVICE void sm90_finish_store(const sm90_block *b, const sm90_part *part, c
 MLAR_DEVICE void sm90_zero_tail(const sm90_block *b, int32_t thread, int32_t threads) {
     const mlar_stage_args *args = b->args;
     const mlar_layer_params *layer = b->layer;
-    const int32_t heads = args->shape.heads, chunks = SM90_D * (layer->out_f32 ? 4 : 2) / 16;
+    const int32_t heads = args->shape.heads, chunks = SM90_D_V * (layer->out_f32 ? 4 : 2) / 16;
     const int32_t live = mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count);
     const int64_t items = (int64_t)(args->row_count - live) * heads * chunks;
     const mlar_u32x4 zero = {0, 0, 0, 0};

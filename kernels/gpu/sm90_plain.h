@@ -63,8 +63,8 @@ MLAR_DEVICE uint64_t sm90_plain_record(const sm90_block *b, const sm90_plain_oct
 /* Where a lane's first chunk of token 0 goes, in the tile; the second one is four panels on. Token t has row t of its
  * octet, so its chunks are at this address with t in place. */
 MLAR_DEVICE uint32_t sm90_plain_place(const sm90_plain *p, int32_t n) {
-    return p->block->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES + (uint32_t)p->octet * 1024 +
-           (uint32_t)((p->lane >> 3) * SM90_PANEL_BYTES + (p->lane & 7) * 16);
+    return p->block->base + SM90_AT_KEYS + (uint32_t)(n & 1) * sm90_dsv4::stage_bytes +
+           (uint32_t)p->octet * 1024 + (uint32_t)((p->lane >> 3) * SM90_PANEL_BYTES + (p->lane & 7) * 16);
 }
 MLAR_DEVICE uint32_t sm90_plain_row(uint32_t place, int32_t t) {
     return place ^ (uint32_t)(t * (128 + 16));
@@ -85,7 +85,7 @@ MLAR_DEVICE uint32_t sm90_plain_ask(const sm90_plain *p, int32_t n, const sm90_p
     const int32_t lane = p->lane,
                   counts = lane < 8 && mlar_slot_counts(&b->layer->scope[octet->scope], octet->slot);
     const uint32_t all = (uint32_t)mlar_ballot(counts), place = sm90_plain_place(p, n);
-    const uint64_t record = counts ? sm90_plain_record<gathered>(b, octet) : b->control->share.readable;
+    const uint64_t record = counts ? sm90_plain_record<gathered>(b, octet) : sm90_readable(b);
     if (!gathered && lane < 8 && !counts && octet->slot != -1 && b->control->share.head_begin == 0)
         mlar_atomic_add_u64(b->args->invalid_indices, 1);
     MLAR_UNROLL for (int32_t t = 0; t < 8; ++t) {

@@ -2,10 +2,10 @@
  *
  * sm90_wide.h: the consuming warpgroups of the tuned NVIDIA engine for 33 to 64 heads at a time, on wgmma.
  *
- * Queries [64 heads][512] and the key tile [64 tokens][512] lie in shared memory. The left warpgroup makes the scores
- * S[64 x 64] = Q K^T, their softmax, and the bf16 probabilities P in shared memory; then each warpgroup adds P V for
- * its half of the columns, V being the key tile read the other way. While the left one's P V is under way it issues
- * the next tile's scores behind it. A head's probabilities are summed in f32, before they are rounded. */
+ * Queries [64 heads] and the key tile [64 tokens] lie in shared memory, 512 or 576 columns wide. The left warpgroup
+ * makes the scores S[64 x 64] = Q K^T, their softmax, and the bf16 probabilities P in shared memory; then each warpgroup
+ * adds P V for its half of V's 512 columns, V being the key tile read the other way. While the left one's P V is under
+ * way it issues the next tile's scores behind it. A head's probabilities are summed in f32, before they are rounded. */
 #ifndef MLAR_KERNELS_GPU_SM90_WIDE_H
 #define MLAR_KERNELS_GPU_SM90_WIDE_H
 
@@ -14,29 +14,38 @@
 #define SM90_BARRIER_CONSUMERS 1
 #define SM90_BARRIER_LEFT      2
 
-/* Asks for a part's queries, 16 bytes at a time; heads that do not exist are zeros. */
-MLAR_DEVICE void sm90_wide_queries(const sm90_block *b, const sm90_share *share, int32_t row) {
-    const int32_t chunk = mlar_thread() & 63, first = mlar_thread() >> 6,
-                  heads = share->head_end - share->head_begin;
+/* A thread's queries are 16-byte chunks: one of the first 64 of every fourth head, and of what lies behind them, if
+ * anything does, one of eight of every 32nd head. All is asked for at once; heads that do not exist are zeros. */
+template <int heads_apart>
+MLAR_DEVICE void sm90_wide_queries_ask(const sm90_block *b, const sm90_share *share, int32_t row,
+                                       int32_t chunk, int32_t first) {
+    const int32_t heads = share->head_end - share->head_begin;
     const int64_t head_stride = b->layer->q_head_stride;
     const uint16_t *from =
         b->layer->q + row * b->layer->q_row_stride + share->head_begin * head_stride + 8 * chunk;
     const uint32_t to = b->base + SM90_AT_QUERIES + (uint32_t)(chunk >> 3) * SM90_PANEL_BYTES;
-    MLAR_NO_UNROLL for (int32_t local = first; local < SM90_WIDE_HEADS; local += SM90_CONSUMERS / 64) {
+    MLAR_NO_UNROLL for (int32_t local = first; local < SM90_WIDE_HEADS; local += heads_apart) {
         const int32_t exists = local < heads;
         sm90_copy16(to + (uint32_t)local * 128 + (uint32_t)((chunk ^ local) & 7) * 16,
                     exists ? from + local * head_stride : from, exists);
     }
 }
+template <class cache>
+MLAR_DEVICE void sm90_wide_queries(const sm90_block *b, const sm90_share *share, int32_t row) {
+    const int32_t thread = (int32_t)sm90_keep((uint32_t)mlar_thread());
+    sm90_wide_queries_ask<SM90_CONSUMERS / 64>(b, share, row, thread & 63, thread >> 6);
+    if (cache::panels > 8)
+        sm90_wide_queries_ask<SM90_CONSUMERS / 8>(b, share, row, 64 + (thread & 7), thread >> 3);
+}
 
 /* Waits for what this thread has asked for, and shifts it (mlar_query_shift). */
-MLAR_DEVICE void sm90_wide_queries_arrived(const sm90_block *b) {
-    const uint32_t chunk = (uint32_t)mlar_thread() & 63, first = (uint32_t)mlar_thread() >> 6;
+template <uint32_t heads_apart>
+MLAR_DEVICE void sm90_wide_queries_shift(const sm90_block *b, uint32_t chunk, uint32_t first) {
     const uint32_t factor = sm90_read4(SM90_CONTROL(b, query_factor));
     const uint32_t at = b->base + SM90_AT_QUERIES + (chunk >> 3) * SM90_PANEL_BYTES;
-    sm90_copy_wait();
-    MLAR_NO_UNROLL for (uint32_t base = first; base < SM90_WIDE_HEADS; base += 16) {
-        MLAR_UNROLL for (uint32_t local = base; local < base + 16; local += SM90_CONSUMERS / 64) {
+    const uint32_t at_once = heads_apart < 16 ? 16 : SM90_WIDE_HEADS;
+    MLAR_NO_UNROLL for (uint32_t base = first; base < SM90_WIDE_HEADS; base += at_once) {
+        MLAR_UNROLL for (uint32_t local = base; local < base + at_once; local += heads_apart) {
             const uint32_t place = at + local * 128 + ((chunk ^ local) & 7) * 16;
             const mlar_u32x4 q = sm90_read16(place);
             const mlar_u32x4 shifted = {sm90_mul_bf16x2(q.x, factor), sm90_mul_bf16x2(q.y, factor),
@@ -44,10 +53,16 @@ MLAR_DEVICE void sm90_wide_queries_arrived(const sm90_block *b) {
             sm90_store16(place, shifted);
         }
     }
+}
+template <class cache> MLAR_DEVICE void sm90_wide_queries_arrived(const sm90_block *b) {
+    const uint32_t thread = sm90_keep((uint32_t)mlar_thread());
+    sm90_copy_wait();
+    sm90_wide_queries_shift<SM90_CONSUMERS / 64>(b, thread & 63, thread >> 6);
+    if (cache::panels > 8) sm90_wide_queries_shift<SM90_CONSUMERS / 8>(b, 64 + (thread & 7), thread >> 3);
     sm90_fence_async();
 }
 
-/* S (+)= Q K^T over one panel, 64 of the 512 columns. */
+/* S (+)= Q K^T over one panel, 64 columns. */
 template <int panel> MLAR_DEVICE void sm90_wide_scores_panel(float s[32], uint32_t q, uint32_t k) {
     sm90_wgmma_64<panel * SM90_PANEL_BYTES + 0, panel * SM90_PANEL_BYTES + 0>(s, q, k, panel > 0);
     sm90_wgmma_64<panel * SM90_PANEL_BYTES + 32, panel * SM90_PANEL_BYTES + 32>(s, q, k, 1);
@@ -55,10 +70,15 @@ template <int panel> MLAR_DEVICE void sm90_wide_scores_panel(float s[32], uint32
     sm90_wgmma_64<panel * SM90_PANEL_BYTES + 96, panel * SM90_PANEL_BYTES + 96>(s, q, k, 1);
 }
 
+/* Where tile n's probabilities are. */
+template <class cache> MLAR_DEVICE uint32_t sm90_wide_probs(const sm90_block *b, int32_t n) {
+    return b->base + cache::probs + (uint32_t)(n & 1) * cache::probs_stride;
+}
+
 /* Issues S = Q K^T of tile n. */
-MLAR_DEVICE void sm90_wide_scores(const sm90_block *b, int32_t n, float s[32]) {
+template <class cache> MLAR_DEVICE void sm90_wide_scores(const sm90_block *b, int32_t n, float s[32]) {
     const uint32_t q = sm90_descriptor_rows(b->base + SM90_AT_QUERIES);
-    const uint32_t k = sm90_descriptor_rows(b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES);
+    const uint32_t k = sm90_descriptor_rows(sm90_keys<cache>(b, n));
     sm90_wgmma_begin();
     sm90_wide_scores_panel<0>(s, q, k);
     sm90_wide_scores_panel<1>(s, q, k);
@@ -68,6 +88,7 @@ MLAR_DEVICE void sm90_wide_scores(const sm90_block *b, int32_t n, float s[32]) {
     sm90_wide_scores_panel<5>(s, q, k);
     sm90_wide_scores_panel<6>(s, q, k);
     sm90_wide_scores_panel<7>(s, q, k);
+    if (cache::panels > 8) sm90_wide_scores_panel<8>(s, q, k);
     sm90_wgmma_commit();
 }
 
@@ -79,12 +100,12 @@ MLAR_DEVICE void sm90_wide_values_step(float o[128], uint32_t p, uint32_t v, int
 }
 
 /* Issues O (+)= P V for this warpgroup's 256 columns, in two groups of 32 tokens each. */
+template <class cache>
 MLAR_DEVICE void sm90_wide_values(const sm90_block *b, int32_t n, int32_t right, float o[128],
                                   int32_t accumulate) {
-    const uint32_t p = sm90_descriptor_rows(b->base + SM90_AT_PROBS + (uint32_t)(n & 1) * SM90_PANEL_BYTES);
-    const uint32_t v = sm90_descriptor_columns(b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * SM90_STAGE_BYTES +
-                                                   (uint32_t)right * 4 * SM90_PANEL_BYTES,
-                                               SM90_PANEL_BYTES);
+    const uint32_t p = sm90_descriptor_rows(sm90_wide_probs<cache>(b, n));
+    const uint32_t v = sm90_descriptor_columns(
+        sm90_keys<cache>(b, n) + (uint32_t)right * 4 * SM90_PANEL_BYTES, SM90_PANEL_BYTES);
     sm90_wgmma_begin();
     sm90_wide_values_step<0>(o, p, v, accumulate);
     sm90_wide_values_step<1>(o, p, v, 1);
@@ -115,13 +136,13 @@ typedef struct sm90_heads {
 } sm90_heads;
 
 /* Scores of tile n to probabilities in shared memory. */
+template <class cache>
 MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], sm90_heads *heads) {
     const int32_t lane = mlar_lane(), column = 2 * (lane & 3), row = (mlar_thread() >> 5) * 16 + lane / 4;
     const uint64_t counts = sm90_read_u64(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1));
     const float scale2 = sm90_read_f32(SM90_CONTROL(b, scale2));
     /* those of tile n - 2 have been read: else its stage were not this one's */
-    const uint32_t to =
-        b->base + SM90_AT_PROBS + (uint32_t)(n & 1) * SM90_PANEL_BYTES + (uint32_t)(row * 128 + 2 * column);
+    const uint32_t to = sm90_wide_probs<cache>(b, n) + (uint32_t)(row * 128 + 2 * column);
     MLAR_UNROLL for (int32_t i = 0; i < 32; ++i) s[i] *= scale2;
     if (counts !=
         ~0ull) { /* whatever a masked token's score is, NaN too, it becomes one whose probability is 0 */
@@ -154,41 +175,43 @@ MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], 
 }
 
 /* Warpgroup 0. */
-MLAR_DEVICE void sm90_wide_left(const sm90_block *block) {
+template <class cache> MLAR_DEVICE void sm90_wide_left(const sm90_block *block) {
     sm90_block here = *block;
     const sm90_block *const b = &here;
     const int32_t lane = mlar_lane(), first = (mlar_thread() >> 5) * 16;
     const sm90_share *share = &b->control->share;
     float o[128], s[32];
     int32_t n = 0, index = 0;
-    if (sm90_has_tiles(share)) sm90_wide_queries(b, share, share->span.row);
+    if (sm90_has_tiles(share)) sm90_wide_queries<cache>(b, share, share->span.row);
     if (mlar_thread() == 0) sm90_find_part(b, 0);
     sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
     while (b->control->part[index & 1].tiles) {
         const int32_t end = n + b->control->part[index & 1].tiles;
         sm90_heads heads = {{-MLAR_INF, -MLAR_INF}, {0.0f, 0.0f}, {0.0f, 0.0f}};
         int32_t accumulate = 0;
-        sm90_wide_queries_arrived(b);
+        sm90_wide_queries_arrived<cache>(b);
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         if (mlar_thread() == 0) sm90_find_part(b, index + 1);
         sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));
-        sm90_wide_scores(b, n, s);
+        sm90_wide_scores<cache>(b, n, s);
         SM90_WGMMA_WAIT(0);
         for (; n < end; ++n) {
             here.base = sm90_keep(here.base);
             SM90_PIN(s, 32);
-            sm90_wide_softmax(b, n, s, &heads);
+            /* what it writes over must have been read by all four warps */
+            if (cache::probs_in_keys) sm90_group_sync(SM90_BARRIER_LEFT, SM90_GROUP);
+            sm90_wide_softmax<cache>(b, n, s, &heads);
             sm90_fence_async();
             sm90_group_sync(SM90_BARRIER_LEFT, SM90_GROUP);
             sm90_barrier_arrive(sm90_probs(b, n));
             if (accumulate) sm90_wide_rescale(o, heads.alpha[0], heads.alpha[1]);
             SM90_PIN(o, 128);
-            sm90_wide_values(b, n, 0, o, accumulate);
+            sm90_wide_values<cache>(b, n, 0, o, accumulate);
             accumulate = 1;
             if (n + 1 < end) {
                 sm90_barrier_wait(sm90_full(b, n + 1), sm90_parity(n + 1));
                 SM90_PIN(s, 32);
-                sm90_wide_scores(b, n + 1, s);
+                sm90_wide_scores<cache>(b, n + 1, s);
                 SM90_WGMMA_WAIT(2);
                 sm90_release(b, n, 0);
                 SM90_WGMMA_WAIT(1);
@@ -212,7 +235,7 @@ MLAR_DEVICE void sm90_wide_left(const sm90_block *block) {
         }
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         if (b->control->part[(index + 1) & 1].tiles)
-            sm90_wide_queries(b, share, b->control->part[(index + 1) & 1].row);
+            sm90_wide_queries<cache>(b, share, b->control->part[(index + 1) & 1].row);
         sm90_finish_store<32>(b, &b->control->part[index & 1], o, first, share->head_begin, share->head_end,
                               0);
         ++index;
@@ -220,19 +243,19 @@ MLAR_DEVICE void sm90_wide_left(const sm90_block *block) {
 }
 
 /* Warpgroup 1. */
-MLAR_DEVICE void sm90_wide_right(const sm90_block *block) {
+template <class cache> MLAR_DEVICE void sm90_wide_right(const sm90_block *block) {
     sm90_block here = *block;
     const sm90_block *const b = &here;
     const int32_t lane = mlar_lane(), first = (mlar_thread() >> 5 & 3) * 16;
     const sm90_share *share = &b->control->share;
     float o[128];
     int32_t n = 0, index = 0;
-    if (sm90_has_tiles(share)) sm90_wide_queries(b, share, share->span.row);
+    if (sm90_has_tiles(share)) sm90_wide_queries<cache>(b, share, share->span.row);
     sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
     while (b->control->part[index & 1].tiles) {
         const int32_t end = n + b->control->part[index & 1].tiles;
         int32_t accumulate = 0;
-        sm90_wide_queries_arrived(b);
+        sm90_wide_queries_arrived<cache>(b);
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         for (; n < end; ++n) {
             here.base = sm90_keep(here.base);
@@ -244,7 +267,7 @@ MLAR_DEVICE void sm90_wide_right(const sm90_block *block) {
                 sm90_wide_rescale(o, sm90_read_f32(alpha), sm90_read_f32(alpha + 32));
             }
             SM90_PIN(o, 128);
-            sm90_wide_values(b, n, 1, o, accumulate);
+            sm90_wide_values<cache>(b, n, 1, o, accumulate);
             accumulate = 1;
             SM90_WGMMA_WAIT(1);
             sm90_release(b, n, 0);
@@ -254,7 +277,7 @@ MLAR_DEVICE void sm90_wide_right(const sm90_block *block) {
         }
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         if (b->control->part[(index + 1) & 1].tiles)
-            sm90_wide_queries(b, share, b->control->part[(index + 1) & 1].row);
+            sm90_wide_queries<cache>(b, share, b->control->part[(index + 1) & 1].row);
         sm90_finish_store<32>(b, &b->control->part[index & 1], o, first, share->head_begin, share->head_end,
                               256);
         ++index;

@@ -23,20 +23,40 @@
 #define SM90_GROUP        128 /* threads of a warpgroup */
 #define SM90_CONSUMERS    256
 #define SM90_FETCHERS     256
-#define SM90_D            512   /* d_qk = d_v: nope 448, rope 64 */
-#define SM90_PANEL_BYTES  8192  /* 64 rows of 64 columns (sm90_ptx.h) */
-#define SM90_STAGE_BYTES  65536 /* a key tile: 8 panels of 64 tokens */
+#define SM90_D_V          512
+#define SM90_PANEL_BYTES  8192 /* 64 rows of 64 columns (sm90_ptx.h) */
 #define SM90_WIDE_HEADS   64
 #define SM90_NARROW_HEADS 32
 #define SM90_SCORE_STRIDE 72 /* floats between two heads' partial scores: 8 rows touch all banks once */
 
-/* Byte offsets in shared memory. */
-#define SM90_AT_KEYS      0
-#define SM90_AT_PROBS     (2 * SM90_STAGE_BYTES)                 /* bf16 [stage][heads][64 tokens] */
-#define SM90_AT_QUERIES   (SM90_AT_PROBS + 2 * SM90_PANEL_BYTES) /* wide: bf16 [8 panels][64 heads][64] */
-#define SM90_AT_SCORES    SM90_AT_QUERIES /* narrow: f32 [4][32 heads][SM90_SCORE_STRIDE] */
-#define SM90_AT_CONTROL   (SM90_AT_QUERIES + SM90_STAGE_BYTES)
-#define SM90_SHARED_BYTES (SM90_AT_CONTROL + 4096)
+/* Byte offsets in shared memory: control, key tiles, and what the consumers add. */
+#define SM90_AT_CONTROL      0
+#define SM90_AT_KEYS         4096
+#define SM90_AT_QUERIES      (SM90_AT_KEYS + 18 * SM90_PANEL_BYTES) /* wide: bf16 [panels][64 heads][64] */
+#define SM90_AT_SCORES       SM90_AT_QUERIES /* narrow: f32 [4][32 heads][SM90_SCORE_STRIDE] */
+#define SM90_AT_NARROW_PROBS (SM90_AT_SCORES + 4 * SM90_NARROW_HEADS * SM90_SCORE_STRIDE * 4)
+#define SM90_AT_NINTH        (SM90_AT_NARROW_PROBS + SM90_PANEL_BYTES) /* narrow: sm90_narrow.h */
+
+/* What differs between caches in how tiles lie in shared memory. A key tile is `panels` panels of 64 tokens; so are the
+ * queries, of 64 heads. V is a tile's first eight panels. The wide consumers' probabilities of tile n, bf16
+ * [heads][64 tokens], are a panel at `probs` + n % 2 * `probs_stride`. */
+struct sm90_dsv4 { /* nope 448 + rope 64 */
+    static constexpr int32_t panels = 8;
+    static constexpr uint32_t stage_bytes = 8 * SM90_PANEL_BYTES;
+    static constexpr bool probs_in_keys = false;
+    static constexpr uint32_t probs = SM90_AT_KEYS + 2 * stage_bytes, probs_stride = SM90_PANEL_BYTES;
+    static constexpr uint32_t shared_bytes = SM90_AT_QUERIES + stage_bytes;
+};
+/* nope 512 + rope 64. V has no rope: once the scores of a tile are made, nobody reads the rope of its keys any more,
+ * and its probabilities take the place. */
+struct sm90_v32 {
+    static constexpr int32_t panels = 9;
+    static constexpr uint32_t stage_bytes = 9 * SM90_PANEL_BYTES;
+    static constexpr bool probs_in_keys = true;
+    static constexpr uint32_t probs = SM90_AT_KEYS + 8 * SM90_PANEL_BYTES, probs_stride = stage_bytes;
+    static constexpr uint32_t scales = SM90_AT_QUERIES + stage_bytes; /* sm90_fetch_v32.h */
+    static constexpr uint32_t shared_bytes = scales + 8 * 2 * 8 * 16;
+};
 
 /* The block's unit: which heads, and its worker's tiles. The grid has a block for every unit (mlar_attend_grid), so a
  * block has at most one. */
@@ -94,7 +114,7 @@ typedef struct sm90_control {
     sm90_share share;
     mlar_layer_params layer;
 } sm90_control;
-static_assert(sizeof(sm90_control) <= SM90_SHARED_BYTES - SM90_AT_CONTROL, "the control block has its place");
+static_assert(sizeof(sm90_control) <= SM90_AT_KEYS - SM90_AT_CONTROL, "the control block has its place");
 static_assert(sizeof(sm90_token) * 8 == SM90_OCTET_BYTES, "an octet's tokens");
 
 /* What a role carries along. */
@@ -123,9 +143,19 @@ MLAR_DEVICE uint32_t sm90_parity(int32_t n) {
     return (uint32_t)(n >> 1) & 1;
 }
 
+/* Where tile n's keys are. */
+template <class cache> MLAR_DEVICE uint32_t sm90_keys(const sm90_block *b, int32_t n) {
+    return b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * cache::stage_bytes;
+}
+
 /* This thread has read its last of one half of tile n's tokens. */
 MLAR_DEVICE void sm90_release(const sm90_block *b, int32_t n, int32_t half) {
     sm90_barrier_arrive(sm90_empty(b, n, half));
+}
+
+/* An address, a multiple of 16, from where the bytes of any record can be read, if the block has a tile: its queries'. */
+MLAR_DEVICE uint64_t sm90_readable(const sm90_block *b) {
+    return (uint64_t)(b->layer->q + b->control->share.span.row * b->layer->q_row_stride);
 }
 
 /* ---- parts ---- */

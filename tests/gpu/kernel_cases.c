@@ -68,11 +68,12 @@ step_case *kernel_case_limit(int32_t number) {
 
 step_case *kernel_case_tuned(uint64_t seed, int32_t layout, const case_bounds *bounds) {
     case_spec spec = case_draw(seed, CASE_ALL, bounds);
-    spec.nope = layout == MLAR_LAYOUT_BF16 && seed % 3 == 0 ? 384 : 448;
-    spec.rope = 512 - spec.nope;
+    const int32_t v32 = layout == MLAR_LAYOUT_V32, bf16 = layout == MLAR_LAYOUT_BF16;
+    spec.nope = v32 ? 512 : bf16 && seed % 3 == 0 ? 384 : 448;
+    spec.rope = v32 ? 64 : 512 - spec.nope;
     for (int32_t s = 0; s < spec.scope_count; s++) {
         case_scope_spec *scope = &spec.scope[s];
-        const int32_t record = layout == MLAR_LAYOUT_BF16 ? 1024 : 448 + 2 * 64 + 8;
+        const int32_t record = bf16 ? 1024 : v32 ? 512 + 4 * 4 + 2 * 64 : 448 + 2 * 64 + 8;
         if (layout < 0 && scope->layout == MLAR_LAYOUT_V32) scope->layout = MLAR_LAYOUT_BF16;
         if (layout < 0) continue;
         scope->layout = layout;

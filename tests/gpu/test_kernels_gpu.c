@@ -418,7 +418,7 @@ int main(int argc, char **argv) {
     }
     if (far) run_case(kernel_case_far());
     for (long seed = first; seed < first + seeds; seed++) {
-        static const int32_t layouts[] = {MLAR_LAYOUT_DSV4, MLAR_LAYOUT_BF16, -1};
+        static const int32_t layouts[] = {MLAR_LAYOUT_DSV4, MLAR_LAYOUT_V32, MLAR_LAYOUT_BF16, -1};
         const case_spec spec = case_draw((uint64_t)seed, CASE_ALL, &bounds);
         if (!run.tuned) run_case(case_new(&spec));
         for (size_t i = 0; run.tuned && i < sizeof layouts / sizeof *layouts; i++)
