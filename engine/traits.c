@@ -23,8 +23,12 @@ mlar_status mlar_traits_of(const mlar_config *config, mlar_traits *traits, mlar_
         return MLAR_OK;
     }
     if (mlar_gpu_traits(config->device.arch, config->heads, &traits->heads_per_group_min,
-                        &traits->heads_per_group_max))
+                        &traits->heads_per_group_max)) {
+        if (config->strategy != MLAR_STRATEGY_GATHER)
+            traits->merged_per_tile =
+                mlar_gpu_merged_per_tile(config->device.arch, config->nope, config->rope);
         return MLAR_OK;
+    }
     return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device.arch", 0, 0,
                      "device.arch: no kernels for '%s' (gfx90a, gfx942, gfx950, gfx1100, sm_90)",
                      config->device.arch);

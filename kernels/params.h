@@ -90,7 +90,7 @@ typedef struct mlar_schedule_head {
     int32_t workers;         /* cuts [0 .. workers] are valid */
     int32_t heads_per_group; /* a worker is served once for each group of so many heads */
     int32_t slots;           /* workspace slots in use */
-    int32_t total_tiles;
+    int32_t granule;         /* rows are cut at multiples of so many tiles */
 } mlar_schedule_head;
 
 typedef struct mlar_schedule_cut { /* worker w does [cut[w], cut[w + 1]) in (row, tile) order */
@@ -112,13 +112,14 @@ typedef struct mlar_shape {
     int32_t rope;
     int32_t workers;             /* most workers a row tile is cut into: compute units */
     int32_t slot_limit;          /* workspace slots of a row tile */
-    int32_t cut_granule;         /* balanced: a row is cut only at multiples of so many tiles */
+    int32_t cut_granule;         /* balanced: a row is cut only at multiples of so many tiles, or more */
     int32_t splits;              /* batch_invariant: parts of every row, >= 1; balanced: 0 */
     int32_t heads_per_group_min; /* what the attend kernel can be asked for, both powers of two or == heads */
     int32_t heads_per_group_max;
     int32_t row_tile; /* rows a gather-attend-combine round handles */
     int32_t max_rows;
-    int32_t reserved[3];
+    int32_t merged_per_tile; /* elements of partial sums merged in the time of a tile; 0: merging is free */
+    int32_t reserved[2];
 } mlar_shape;
 
 /* One launch of one stage: the only argument of every kernel. */

@@ -206,12 +206,18 @@ MLAR_FN int32_t mlar_heads_per_group(const mlar_shape *shape, int64_t total_tile
  *
  * The granule is the shape's, or a worker's fair share where that is more: a cut nearer to a row's begin than
  * one share spares no worker anything, and costs a part to be written, read and merged. (128 rows of 10 tiles
- * on 132 units: nearly every row would be cut in two; so none is.) Cuts therefore never lie further apart
- * than a granule, and every multiple of it that a cut passes begins a part. */
+ * on 132 units: nearly every row would be cut in two; so none is.) And where all those parts cost more time
+ * than the longest row can be spared, no row is cut (64 such rows of 64 heads: in halves, each worker would
+ * have 5 tiles fewer, and 16 MB be written and read again). Cuts therefore never lie further apart than a
+ * granule, and every multiple of it that a cut passes begins a part. */
 
-MLAR_FN int32_t mlar_granule_now(int64_t total, int32_t workers, int32_t granule) {
-    return mlar_max_i32(granule,
-                        mlar_ceil_div((int32_t)total, workers)); /* it stands in total_tiles: 32 bits */
+/* `longest`: tiles of the longest row. */
+MLAR_FN int32_t mlar_granule_now(const mlar_shape *shape, int64_t total, int32_t workers, int32_t longest) {
+    int32_t share = mlar_max_i32(mlar_ceil_div((int32_t)total, workers), shape->cut_granule);
+    int64_t merged = (int64_t)mlar_ceil_div((int32_t)total, share) * shape->heads * shape->d_v;
+    int64_t spared = longest - share - 1; /* the merge's own launch is worth a tile */
+    return spared * shape->merged_per_tile < merged && shape->merged_per_tile ? mlar_max_i32(share, longest)
+                                                                              : share;
 }
 
 MLAR_FN int32_t mlar_balanced_workers(const mlar_shape *shape, int32_t heads_per_group, int64_t total) {
@@ -228,18 +234,13 @@ MLAR_FN int32_t mlar_cut_from(int64_t total, int32_t workers, int64_t position) 
     return (int32_t)((position * workers + total - 1) / total);
 }
 
-/* Which part of its row begins at a cut that fell on tile `fell_on` of the row. */
-MLAR_FN int32_t mlar_cut_part(int64_t total, int32_t workers, int32_t granule, int32_t fell_on) {
-    return fell_on / mlar_granule_now(total, workers, granule);
-}
-
 /* How many parts a row of `tiles` tiles has whose first tile stands at `row_position`. */
 MLAR_FN int32_t mlar_balanced_parts(int64_t total, int32_t workers, int32_t granule, int64_t row_position,
                                     int32_t tiles) {
     int32_t last =
         mlar_cut_from(total, workers, row_position + tiles) - 1; /* last cut before the row's end */
     int64_t fell_on = mlar_cut_position(total, workers, last) - row_position;
-    return fell_on < 0 ? 1 : 1 + mlar_cut_part(total, workers, granule, (int32_t)fell_on);
+    return fell_on < 0 ? 1 : 1 + (int32_t)fell_on / granule;
 }
 
 /* Workspace slots that a row tile of `rows` rows can need, each of at most max_tiles tiles: what the engine
@@ -358,14 +359,13 @@ typedef struct mlar_part {
 /* Policy balanced: the share between two neighbouring cuts. Its slot still counts from the row's first one. */
 MLAR_FN mlar_span mlar_span_between(const mlar_stage_args *args, const mlar_schedule_head *head,
                                     mlar_schedule_cut from, mlar_schedule_cut to) {
-    const int32_t granule = mlar_granule_now(head->total_tiles, head->workers, args->shape.cut_granule);
     const int32_t rows_end = args->row_begin + args->row_count;
     mlar_span span;
-    span.slot = from.tile / granule;
+    span.slot = from.tile / head->granule;
     span.row = from.row;
-    span.tile = span.slot * granule;
+    span.tile = span.slot * head->granule;
     span.end_row = to.row;
-    span.end_tile = to.tile - to.tile % granule;
+    span.end_tile = to.tile - to.tile % head->granule;
     /* prepare served max_rows; a program's capacity may be less than a row count read on the device */
     if (span.end_row >= rows_end) {
         span.end_row = rows_end;

@@ -74,6 +74,8 @@ static plan *draw_plan(uint64_t *random) {
     shape->row_tile = case_random_below(random, 2) ? args->capacity_rows
                                                    : 1 + case_random_below(random, args->capacity_rows);
     shape->max_rows = MAX_ROWS;
+    shape->d_v = 512;
+    shape->merged_per_tile = case_random_below(random, 2) ? 0 : 1 + case_random_below(random, 100000);
     args->row_begin = 0;
     args->row_count = args->capacity_rows;
     return p;
@@ -98,11 +100,24 @@ typedef struct ledger {
     int32_t slot_heads[MAX_SLOTS];
 } ledger;
 
-/* What the cuts of a row tile are multiples of: the shape's granule, or a worker's share of the tiles. */
+/* What the cuts of a row tile are multiples of: the shape's granule, or a worker's share of the tiles; or the longest
+ * row, so that none is cut. */
 static int32_t granule_of(const plan *p) {
-    const mlar_schedule_head *head = mlar_schedule_head_of(&p->args, p->args.row_begin);
-    const int32_t share = (head->total_tiles + head->workers - 1) / head->workers;
-    return mlar_max_i32(share, p->args.shape.cut_granule);
+    const mlar_stage_args *args = &p->args;
+    const mlar_schedule_head *head = mlar_schedule_head_of(args, args->row_begin);
+    const int32_t end = args->row_begin + mlar_live_rows_within(p->live, args->row_begin, args->row_count);
+    int32_t total = 0, longest = 0, share;
+    for (int32_t row = args->row_begin; row < end; ++row) {
+        total += tiles_of_row(p, row);
+        longest = mlar_max_i32(longest, tiles_of_row(p, row));
+    }
+    share =
+        mlar_max_i32((total + head->workers - 1) / mlar_max_i32(head->workers, 1), args->shape.cut_granule);
+    if (head->granule != share) {
+        assert_int_not_equal(args->shape.merged_per_tile, 0);
+        assert_int_equal(head->granule, mlar_max_i32(share, longest));
+    }
+    return head->granule;
 }
 
 static void walk_units(plan *p, ledger *book) {
@@ -208,8 +223,10 @@ static void cuts_are_even(void **state) {
         args->shape.splits = 0;
         args->shape.row_tile = args->capacity_rows;
         mlar_cpu_prepare(args);
+        int64_t total = 0;
+        for (int32_t row = 0; row < p->live; ++row) total += tiles_of_row(p, row);
         for (int32_t w = 0; w < p->heads[0].workers; ++w) {
-            const int64_t total = p->heads[0].total_tiles, ideal = (int64_t)w * total / p->heads[0].workers;
+            const int64_t ideal = w * total / p->heads[0].workers;
             const mlar_span span = mlar_worker_span(args, &args->layer, w);
             int64_t position = span.tile;
             for (int32_t row = 0; row < span.row; ++row) position += tiles_of_row(p, row);
@@ -281,6 +298,27 @@ static void heads_per_group(void **state) {
     }
 }
 
+/* A row is cut only if that spares more than the merge costs; and the longest row is what counts. */
+static void splits_are_worth_their_merge(void **state) {
+    static const struct {
+        int32_t heads, rows, tiles, longest, granule;
+    } cases[] = {
+        {64, 1, 10, 10, 1},   {64, 16, 10, 10, 2},  {64, 32, 10, 10, 3},
+        {64, 64, 10, 10, 10}, {64, 96, 10, 10, 10}, {64, 200, 10, 10, 16}, /* a share is more than a row */
+        {16, 64, 10, 10, 5},  {64, 64, 2, 2, 2},    {64, 64, 2, 130, 1},
+    };
+    mlar_shape shape = {.d_v = 512, .cut_granule = 1, .merged_per_tile = 700000};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        const int64_t total = (int64_t)cases[i].rows * cases[i].tiles;
+        const int32_t workers = (int32_t)(total < 132 ? total : 132);
+        shape.heads = cases[i].heads;
+        assert_int_equal(mlar_granule_now(&shape, total, workers, cases[i].longest), cases[i].granule);
+    }
+    shape.merged_per_tile = 0;
+    assert_int_equal(mlar_granule_now(&shape, 640, 132, 10), 5);
+}
+
 /* A row's tiles cover its lists: each entry once, window first, never both scopes. */
 static void tiles_cover_the_lists(void **state) {
     (void)state;
@@ -349,9 +387,13 @@ static void wild_numbers_are_clamped(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_tile_once),       cmocka_unit_test(cuts_are_even),
-        cmocka_unit_test(capacity_is_not_felt),  cmocka_unit_test(heads_per_group),
-        cmocka_unit_test(tiles_cover_the_lists), cmocka_unit_test(wild_numbers_are_clamped),
+        cmocka_unit_test(every_tile_once),
+        cmocka_unit_test(cuts_are_even),
+        cmocka_unit_test(splits_are_worth_their_merge),
+        cmocka_unit_test(capacity_is_not_felt),
+        cmocka_unit_test(heads_per_group),
+        cmocka_unit_test(tiles_cover_the_lists),
+        cmocka_unit_test(wild_numbers_are_clamped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

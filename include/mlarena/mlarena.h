@@ -31,8 +31,8 @@
  * threads. At most one step is in flight on an arena; the host orders it. Functions marked "pure" touch
  * nothing but their arguments. A struct with a struct_size, set to sizeof(it), may grow at its end: a larger one
  * than this library knows is accepted only if its unknown tail is zero. Other structs never change their size.
- * Functions that can fail return mlar_status; MLAR_ERROR_ARGUMENT (a null pointer) and
- * MLAR_ERROR_STRUCT_SIZE are common to all and not repeated below. `diag` may be NULL.
+ * Functions that can fail return mlar_status; MLAR_ERROR_ARGUMENT (a null pointer) and _STRUCT_SIZE are common
+ * to all and not repeated below. `diag` may be NULL.
  *
  * Which field may change when:
  *
@@ -405,8 +405,8 @@ MLAR_API mlar_status mlar_engine_init(const mlar_config *config, mlar_device *de
 
 /* Record the sequence of `layer_count` layers of one kind (bindings[layer_count], all of one struct_size) for
  * up to capacity_rows rows. Nothing is computed and no bound contents are read. Setup: may block. Any lengths
- * may be in the lists at this time. MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY (capacity_rows > max_rows), _LIMIT (programs, layers,
- * nodes), _FORKED, _CAPTURING, _DEVICE, _DEVICE_LOST. */
+ * may be in the lists at this time. MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY (capacity_rows > max_rows), _LIMIT
+ * (programs, layers, nodes), _FORKED, _CAPTURING, _DEVICE, _DEVICE_LOST. */
 MLAR_API mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          int32_t layer_count, int32_t capacity_rows, mlar_program **program,
                                          mlar_diag *diag);
@@ -440,8 +440,7 @@ MLAR_API mlar_status mlar_engine_enqueue(mlar_engine *engine, int32_t kind, cons
                                          int32_t capacity_rows, const mlar_step *step, void *stream,
                                          mlar_diag *diag);
 
-/* The program's hipGraph_t / CUgraph, to be a child of a host's graph; owned by the program. NULL on the CPU.
- */
+/* The program's hipGraph_t / CUgraph, to be a child of a host's graph; the program owns it. NULL on the CPU. */
 MLAR_API void *mlar_program_graph(const mlar_program *program);
 
 /* Give the program's slot and layers back. The program must not be in flight. */

@@ -20,17 +20,21 @@ static void prepare_row_tile(const mlar_stage_args *args, int32_t row_begin, int
     mlar_schedule_head *head = mlar_schedule_head_of(args, row_begin);
     mlar_schedule_cut *cuts = mlar_schedule_cuts_of(args, row_begin);
     int64_t total = 0, position = 0;
-    int32_t slots = 0;
+    int32_t slots = 0, longest = 0;
 
-    for (int32_t row = row_begin; row < row_end; ++row) total += mlar_row_lists_of(layer, row).tiles;
+    for (int32_t row = row_begin; row < row_end; ++row) {
+        const int32_t tiles = mlar_row_lists_of(layer, row).tiles;
+        total += tiles;
+        longest = mlar_max_i32(longest, tiles);
+    }
     head->heads_per_group = mlar_heads_per_group(shape, total);
     head->workers = mlar_balanced_workers(shape, head->heads_per_group, total);
-    head->total_tiles = (int32_t)total;
+    head->granule = total ? mlar_granule_now(shape, total, head->workers, longest) : 1;
 
     for (int32_t row = row_begin; row < row_end; ++row) {
         const int32_t tiles = mlar_row_lists_of(layer, row).tiles;
         const int32_t cut_end = mlar_cut_from(total, head->workers, position + tiles);
-        const int32_t parts = mlar_balanced_parts(total, head->workers, shape->cut_granule, position, tiles);
+        const int32_t parts = mlar_balanced_parts(total, head->workers, head->granule, position, tiles);
         for (int32_t cut = mlar_cut_from(total, head->workers, position); cut < cut_end; ++cut) {
             cuts[cut].row = row;
             cuts[cut].tile = (int32_t)(mlar_cut_position(total, head->workers, cut) - position);

@@ -14,6 +14,7 @@
 
 typedef struct prepare_shared {
     int32_t wave_sum[WAVES];
+    int32_t wave_longest[WAVES];
     int32_t position[THREADS]; /* of the rows at hand ... */
     int32_t end;               /* ... and of what follows them */
 } prepare_shared;
@@ -51,10 +52,21 @@ MLAR_DEVICE int32_t row_of(const prepare_shared *shared, int32_t count, int32_t 
     return low;
 }
 
+/* The largest of all threads' values. */
+MLAR_DEVICE int32_t longest_of_all(prepare_shared *shared, int32_t value) {
+    MLAR_UNROLL for (int32_t step = 1; step < MLAR_WAVE; step *= 2) value =
+        mlar_max_i32(value, mlar_lane_get_i32(value, mlar_lane() ^ step));
+    if (mlar_lane() == 0) shared->wave_longest[mlar_wave()] = value;
+    mlar_block_sync();
+    for (int32_t i = 0; i < WAVES; ++i) value = mlar_max_i32(value, shared->wave_longest[i]);
+    mlar_block_sync();
+    return value;
+}
+
 /* Positions and tiles of the rows into schedule_rows (as first_slot and parts); returns the sum of tiles. */
 MLAR_DEVICE int32_t count_tiles(const mlar_stage_args *args, const mlar_layer_params *layer,
-                                prepare_shared *shared, int32_t begin, int32_t rows) {
-    int32_t total = 0;
+                                prepare_shared *shared, int32_t begin, int32_t rows, int32_t *longest) {
+    int32_t total = 0, most = 0;
     for (int32_t base = 0; base < rows; base += THREADS) {
         const int32_t row = begin + base + mlar_thread();
         const int32_t tiles = row < begin + rows ? mlar_row_lists_of(layer, row).tiles : 0;
@@ -65,13 +77,15 @@ MLAR_DEVICE int32_t count_tiles(const mlar_stage_args *args, const mlar_layer_pa
             args->schedule_rows[row].parts = tiles;
         }
         total += sum;
+        most = mlar_max_i32(most, tiles);
     }
+    *longest = longest_of_all(shared, most);
     return total;
 }
 
 /* Parts and slots of the rows, and the cuts; returns the sum of slots. `total` > 0. */
 MLAR_DEVICE int32_t cut_rows(const mlar_stage_args *args, prepare_shared *shared, int32_t begin, int32_t rows,
-                             int32_t total, int32_t workers) {
+                             int32_t total, int32_t workers, int32_t granule) {
     mlar_schedule_cut *cuts = mlar_schedule_cuts_of(args, begin);
     int32_t slots = 0;
     for (int32_t base = 0; base < rows; base += THREADS) {
@@ -79,8 +93,7 @@ MLAR_DEVICE int32_t cut_rows(const mlar_stage_args *args, prepare_shared *shared
         const int32_t live = mlar_thread() < here;
         const int32_t position = live ? args->schedule_rows[row].first_slot : total;
         const int32_t tiles = live ? args->schedule_rows[row].parts : 0;
-        const int32_t parts =
-            live ? mlar_balanced_parts(total, workers, args->shape.cut_granule, position, tiles) : 0;
+        const int32_t parts = live ? mlar_balanced_parts(total, workers, granule, position, tiles) : 0;
         int32_t sum, end;
         const int32_t first_slot = slots + sum_before(shared, parts > 1 ? parts : 0, &sum);
         if (live) {
@@ -113,17 +126,19 @@ MLAR_KERNEL MLAR_BLOCK(THREADS) void mlar_prepare(MLAR_BY_VALUE(mlar_stage_args)
     for (int32_t begin = args->row_begin; begin < row_end; begin += args->shape.row_tile) {
         const int32_t count = mlar_min_i32(args->shape.row_tile, row_end - begin);
         const int32_t rows = mlar_live_rows_within(live, begin, count);
-        const int32_t total = count_tiles(args, &layer, &shared, begin, rows);
+        int32_t longest;
+        const int32_t total = count_tiles(args, &layer, &shared, begin, rows, &longest);
         const int32_t heads_per_group = mlar_heads_per_group(&args->shape, total);
         const int32_t workers = mlar_balanced_workers(&args->shape, heads_per_group, total);
-        const int32_t slots = total ? cut_rows(args, &shared, begin, rows, total, workers) : 0;
+        const int32_t granule = total ? mlar_granule_now(&args->shape, total, workers, longest) : 1;
+        const int32_t slots = total ? cut_rows(args, &shared, begin, rows, total, workers, granule) : 0;
         if (mlar_thread() == 0) {
             mlar_schedule_head *head = mlar_schedule_head_of(args, begin);
             mlar_schedule_cut *end = mlar_schedule_cuts_of(args, begin) + workers;
             head->workers = workers;
             head->heads_per_group = heads_per_group;
             head->slots = slots;
-            head->total_tiles = total;
+            head->granule = granule;
             end->row = begin + rows;
             end->tile = 0;
         }

@@ -42,17 +42,19 @@ typedef struct variant {
     int32_t row_tile; /* 0: all rows at once */
     int32_t blocks;   /* layer and step stand in device memory, written by set_block */
     int32_t same_as;  /* variant that must give the same bits, or -1 */
+    int32_t merged_per_tile;
 } variant;
 
 static const variant variants[] = {
-    {"direct, balanced, 13 workers", 0, 0, 13, 1, 0, 0, -1},
-    {"gathered, balanced, 13 workers", 1, 0, 13, 1, 0, 1, 0},
-    {"direct, balanced, 132 workers", 0, 0, 132, 2, 0, 1, -1},
-    {"direct, invariant, 1 part", 0, 1, 132, 1, 0, 0, -1},
-    {"gathered, invariant, 1 part, row tile 2", 1, 1, 7, 1, 2, 0, 3},
-    {"direct, invariant, 3 parts, row tile 1", 0, 3, 132, 1, 1, 1, -1},
-    {"gathered, invariant, 3 parts", 1, 3, 5, 1, 0, 0, 5},
-    {"gathered, balanced, 2 workers, row tile 2", 1, 0, 2, 1, 2, 0, -1},
+    {"direct, balanced, 13 workers", 0, 0, 13, 1, 0, 0, -1, 0},
+    {"gathered, balanced, 13 workers", 1, 0, 13, 1, 0, 1, 0, 0},
+    {"direct, balanced, 132 workers", 0, 0, 132, 2, 0, 1, -1, 0},
+    {"direct, invariant, 1 part", 0, 1, 132, 1, 0, 0, -1, 0},
+    {"gathered, invariant, 1 part, row tile 2", 1, 1, 7, 1, 2, 0, 3, 0},
+    {"direct, invariant, 3 parts, row tile 1", 0, 3, 132, 1, 1, 1, -1, 0},
+    {"gathered, invariant, 3 parts", 1, 3, 5, 1, 0, 0, 5, 0},
+    {"gathered, balanced, 2 workers, row tile 2", 1, 0, 2, 1, 2, 0, -1, 0},
+    {"direct, balanced, splits cost time", 0, 0, 13, 1, 0, 0, -1, 5000},
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
@@ -170,6 +172,7 @@ static mlar_stage_args args_of(const step_case *made, const variant *v) {
     args.rows = made->spec.rows;
     args.shape.workers = v->workers;
     args.shape.cut_granule = v->cut_granule;
+    args.shape.merged_per_tile = v->merged_per_tile;
     args.shape.splits = v->splits;
     args.shape.row_tile =
         v->row_tile ? mlar_min_i32(v->row_tile, made->spec.capacity_rows) : made->spec.capacity_rows;
