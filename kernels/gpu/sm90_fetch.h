@@ -21,8 +21,9 @@
 
 #include "kernels/gpu/sm90_work.h"
 
-#define SM90_PAIRS  4           /* of tokens in an octet */
-#define SM90_HALVES 0x00800080u /* a byte times this: the byte as exponent of both bf16 of a word */
+#define SM90_PAIRS   4           /* of tokens in an octet */
+#define SM90_ROPE_AT 448         /* bytes from the record's begin */
+#define SM90_HALVES  0x00800080u /* a byte times this: the byte as exponent of both bf16 of a word */
 
 /* The encoding's power of two as exponent of both bf16 of a word. */
 #define SM90_BIAS_OCP  (120 * SM90_HALVES)
@@ -100,16 +101,16 @@ MLAR_DEVICE uint32_t sm90_locate(const sm90_block *b, int32_t in_scope, uint32_t
     return in_scope >= 0 ? octet | SM90_OCTET_EXISTS : 0;
 }
 
-/* Asks for the lane's share of pair j, and of the rope. */
+/* Asks for the lane's share of pair j, and of the rope, which begins `rope_at` bytes into the record. */
 MLAR_DEVICE void sm90_ask_pair(uint32_t tokens, int32_t lane, int32_t j, mlar_u32x4 raw[2]) {
     const int32_t group = lane >> 3, first = 64 * group + 16 * (lane & 3);
     const uint64_t record = sm90_read_u64(tokens + 16 * (uint32_t)(2 * j + (lane >> 2 & 1)));
     raw[0] = sm90_load16(record + (uint64_t)first);
     raw[1] = sm90_load16(record + (uint64_t)(group < 3 ? first + 256 : first + 192));
 }
-MLAR_DEVICE void sm90_ask_rope(uint32_t tokens, int32_t lane, mlar_u32x4 raw[2]) {
+MLAR_DEVICE void sm90_ask_rope(uint32_t tokens, int32_t lane, uint32_t rope_at, mlar_u32x4 raw[2]) {
     const int32_t t = lane >> 2, chunk = (lane & 3) + 4 * (t & 1);
-    const uint64_t record = sm90_read_u64(tokens + 16 * (uint32_t)t) + 448;
+    const uint64_t record = sm90_read_u64(tokens + 16 * (uint32_t)t) + rope_at;
     raw[0] = sm90_load16(record + (uint64_t)(16 * chunk));
     raw[1] = sm90_load16(record + (uint64_t)(16 * (chunk ^ 4)));
 }
@@ -138,6 +139,13 @@ MLAR_DEVICE uint32_t sm90_nan_ocp(mlar_u32x4 raw) {
            ((raw.z & 0x7f7f7f7fu) + 0x01010101u) | ((raw.w & 0x7f7f7f7fu) + 0x01010101u);
 }
 
+/* Four bytes, those of them that are NaN as 0. */
+MLAR_DEVICE uint32_t sm90_without_nan(uint32_t w, int32_t fnuz) {
+    const uint32_t nan = fnuz ? w & ~((w & 0x7f7f7f7fu) + 0x7f7f7f7fu) & 0x80808080u
+                              : ((w & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u;
+    return w & ~((nan >> 7) * 0xffu);
+}
+
 /* The same for any bytes: NaN is taken out first, and the factor is applied in two steps of which only the last can
  * round. e8m0 0 is 2^-127, a subnormal bf16; 255 is NaN, whose columns are all 0. */
 MLAR_DEVICE void sm90_convert_any(const uint32_t raw[4], uint32_t byte, int32_t fnuz, uint32_t to0,
@@ -145,11 +153,8 @@ MLAR_DEVICE void sm90_convert_any(const uint32_t raw[4], uint32_t byte, int32_t 
     const uint32_t unplace = fnuz ? 0x7b007b00u : 0x7b807b80u; /* 2^119, 2^120 */
     const uint32_t scale = byte == 255 ? 0 : byte == 0 ? 0x00400040u : byte * SM90_HALVES;
     MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i) {
-        const uint32_t w = raw[i];
-        const uint32_t nan = fnuz ? w & ~((w & 0x7f7f7f7fu) + 0x7f7f7f7fu) & 0x80808080u
-                                  : ((w & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u;
         uint32_t low, high;
-        sm90_place(w & ~((nan >> 7) * 0xffu), &low, &high);
+        sm90_place(sm90_without_nan(raw[i], fnuz), &low, &high);
         low = sm90_mul_bf16x2(sm90_mul_bf16x2(low, unplace), scale);
         high = sm90_mul_bf16x2(sm90_mul_bf16x2(high, unplace), scale);
         sm90_store8((i & 2 ? to1 : to0) + 8 * (i & 1), low, high);
@@ -193,6 +198,20 @@ MLAR_DEVICE uint32_t sm90_ones_if(uint32_t word, int32_t bit) {
     return (uint32_t)((int32_t)(word << (31 - bit)) >> 31);
 }
 
+/* The rope of an octet that has arrived becomes keys at `to`, in the rope's panel. A chunk stays one chunk; the row's
+ * number mod 8 is t. */
+MLAR_DEVICE void sm90_convert_rope(const sm90_raw *raw, uint32_t octet, int32_t lane, uint32_t to) {
+    const int32_t t = lane >> 2, chunk = (lane & 3) + 4 * (t & 1);
+    const uint32_t rope = to + (uint32_t)(t * 128 + (chunk ^ t) * 16), counts = sm90_ones_if(octet >> t, 0);
+    MLAR_UNROLL for (uint32_t i = 0; i < 2; ++i) {
+        const mlar_u32x4 v = raw->rope[i];
+        const mlar_u32x4 out = {
+            v.x & sm90_ordered_bf16x2(v.x) & counts, v.y & sm90_ordered_bf16x2(v.y) & counts,
+            v.z & sm90_ordered_bf16x2(v.z) & counts, v.w & sm90_ordered_bf16x2(v.w) & counts};
+        sm90_store16(rope ^ i * 64, out);
+    }
+}
+
 /* An octet that has arrived becomes keys at `to`; the same one of the next tile is asked for behind it. The short way
  * first: it is right for nearly all tokens, and the test for the others (OCP NaN; FNUZ's is placed as -0, which is 0
  * already) costs less where nothing waits for it. */
@@ -200,20 +219,10 @@ MLAR_DEVICE void sm90_convert_octet(sm90_raw *raw, uint32_t tokens, uint32_t oct
                                     int32_t lane, uint32_t to) {
     const uint32_t bias = octet & SM90_OCTET_FNUZ ? SM90_BIAS_FNUZ : SM90_BIAS_OCP;
     const uint32_t place = to + sm90_nope_place(lane);
-    /* a rope chunk stays one chunk; the row's number mod 8 is t */
-    const int32_t t = lane >> 2, chunk = (lane & 3) + 4 * (t & 1);
-    const uint32_t rope = to + (uint32_t)(7 * SM90_PANEL_BYTES + t * 128 + (chunk ^ t) * 16);
     mlar_u32x4 out[2];
     uint32_t nan = 0;
     int32_t wide = 0;
-    MLAR_UNROLL for (uint32_t i = 0; i < 2; ++i) {
-        const mlar_u32x4 v = raw->rope[i];
-        const uint32_t counts = sm90_ones_if(octet >> t, 0);
-        const mlar_u32x4 out = {
-            v.x & sm90_ordered_bf16x2(v.x) & counts, v.y & sm90_ordered_bf16x2(v.y) & counts,
-            v.z & sm90_ordered_bf16x2(v.z) & counts, v.w & sm90_ordered_bf16x2(v.w) & counts};
-        sm90_store16(rope ^ i * 64, out);
-    }
+    sm90_convert_rope(raw, octet, lane, to + 7 * SM90_PANEL_BYTES);
     MLAR_UNROLL for (int32_t j = 0; j < SM90_PAIRS; ++j) {
         const uint32_t to0 = sm90_place_of_pair(place, j), to1 = to0 ^ 16;
         const uint32_t counts = sm90_ones_if(octet >> (lane >> 2 & 1), 2 * j);
@@ -232,7 +241,7 @@ MLAR_DEVICE void sm90_convert_octet(sm90_raw *raw, uint32_t tokens, uint32_t oct
         sm90_ask_pair(tokens_next, lane, j, raw->nope[j]);
         if (j & 1) mlar_wave_sync(); /* the compiler would ask for all at the end */
     }
-    sm90_ask_rope(tokens_next, lane, raw->rope);
+    sm90_ask_rope(tokens_next, lane, SM90_ROPE_AT, raw->rope);
     if (mlar_any(wide || (nan & 0x80808080u && !(octet & SM90_OCTET_FNUZ))))
         sm90_convert_again(tokens, octet, lane, place);
 }
@@ -286,7 +295,7 @@ MLAR_DEVICE void sm90_fetch(const sm90_block *b) {
         } else if (next) {
             MLAR_UNROLL for (int32_t j = 0; j < SM90_PAIRS; ++j)
                 sm90_ask_pair(tokens ^ SM90_OCTET_BYTES, lane, j, raw.nope[j]);
-            sm90_ask_rope(tokens ^ SM90_OCTET_BYTES, lane, raw.rope);
+            sm90_ask_rope(tokens ^ SM90_OCTET_BYTES, lane, SM90_ROPE_AT, raw.rope);
         }
         now = next;
         sm90_copy_wait();

@@ -51,18 +51,12 @@ MLAR_DEVICE uint32_t sm90_v32_locate(const sm90_block *b, int32_t in_scope, uint
     return in_scope >= 0 ? octet | SM90_OCTET_EXISTS : 0;
 }
 
-/* Asks for the lane's share of pair j, and of the rope. */
+/* Asks for the lane's share of pair j. */
 MLAR_DEVICE void sm90_v32_ask_pair(uint32_t tokens, int32_t lane, int32_t j, mlar_u32x4 raw[2]) {
     const uint64_t from = sm90_read_u64(tokens + 16 * (uint32_t)(2 * j + (lane >> 2 & 1))) +
                           (uint64_t)(64 * (lane >> 3) + 16 * (lane & 3));
     raw[0] = sm90_load16(from);
     raw[1] = sm90_load16(from + 256);
-}
-MLAR_DEVICE void sm90_v32_ask_rope(uint32_t tokens, int32_t lane, mlar_u32x4 raw[2]) {
-    const int32_t t = lane >> 2, chunk = (lane & 3) + 4 * (t & 1);
-    const uint64_t record = sm90_read_u64(tokens + 16 * (uint32_t)t) + SM90_V32_ROPE_AT;
-    raw[0] = sm90_load16(record + (uint64_t)(16 * chunk));
-    raw[1] = sm90_load16(record + (uint64_t)(16 * (chunk ^ 4)));
 }
 
 /* Two placed bf16 times the factor. */
@@ -87,11 +81,8 @@ MLAR_DEVICE void sm90_v32_convert_any(const uint32_t raw[4], float scale, uint32
                                       uint32_t to1) {
     const float unplace = sm90_v32_unplace(octet);
     MLAR_UNROLL for (uint32_t i = 0; i < 4; ++i) {
-        const uint32_t w = raw[i];
-        const uint32_t nan = octet & SM90_OCTET_FNUZ ? w & ~((w & 0x7f7f7f7fu) + 0x7f7f7f7fu) & 0x80808080u
-                                                     : ((w & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u;
         uint32_t pair[2];
-        sm90_place(w & ~((nan >> 7) * 0xffu), &pair[0], &pair[1]);
+        sm90_place(sm90_without_nan(raw[i], (octet & SM90_OCTET_FNUZ) != 0), &pair[0], &pair[1]);
         MLAR_UNROLL for (int32_t k = 0; k < 2; ++k) {
             pair[k] = mlar_bf16x2(mlar_f32_from_bits(pair[k] << 16) * unplace * scale,
                                   mlar_f32_from_bits(pair[k] & 0xffff0000u) * unplace * scale);
@@ -122,21 +113,7 @@ MLAR_DEVICE void sm90_v32_convert_again(uint32_t tokens, uint32_t octet, int32_t
     }
 }
 
-/* The rope of an octet that has arrived becomes keys at `to`. A chunk stays one chunk; the row's number mod 8 is t. */
-MLAR_DEVICE void sm90_v32_convert_rope(const sm90_raw *raw, uint32_t octet, int32_t lane, uint32_t to) {
-    const int32_t t = lane >> 2, chunk = (lane & 3) + 4 * (t & 1);
-    const uint32_t rope = to + (uint32_t)(8 * SM90_PANEL_BYTES + t * 128 + (chunk ^ t) * 16);
-    const uint32_t counts = sm90_ones_if(octet >> t, 0);
-    MLAR_UNROLL for (uint32_t i = 0; i < 2; ++i) {
-        const mlar_u32x4 v = raw->rope[i];
-        const mlar_u32x4 out = {
-            v.x & sm90_ordered_bf16x2(v.x) & counts, v.y & sm90_ordered_bf16x2(v.y) & counts,
-            v.z & sm90_ordered_bf16x2(v.z) & counts, v.w & sm90_ordered_bf16x2(v.w) & counts};
-        sm90_store16(rope ^ i * 64, out);
-    }
-}
-
-/* So does its nope, and the same of the next tile is asked for behind it. */
+/* The nope of an octet that has arrived becomes keys at `to`; the same of the next tile is asked for behind it. */
 MLAR_DEVICE void sm90_v32_convert_nope(sm90_raw *raw, uint32_t tokens, uint32_t octet, uint32_t tokens_next,
                                        int32_t lane, uint32_t to) {
     const float unplace = sm90_v32_unplace(octet);
@@ -180,9 +157,9 @@ MLAR_DEVICE void sm90_fetch_v32(const sm90_block *b) {
             sm90_copy_wait_older();
             mlar_wave_sync();
             sm90_barrier_wait(sm90_empty(b, n, 1), sm90_parity(n) ^ 1); /* and so the first half */
-            sm90_v32_convert_rope(&raw, now, lane, to);
+            sm90_convert_rope(&raw, now, lane, to + 8 * SM90_PANEL_BYTES);
             sm90_v32_convert_nope(&raw, tokens, now, tokens ^ SM90_OCTET_BYTES, lane, to);
-            sm90_v32_ask_rope(tokens ^ SM90_OCTET_BYTES, lane, raw.rope);
+            sm90_ask_rope(tokens ^ SM90_OCTET_BYTES, lane, SM90_V32_ROPE_AT, raw.rope);
             if (lane == 0)
                 sm90_store1(SM90_CONTROL(b, counts) + 8 * (uint32_t)(n & 1) + (uint32_t)octet,
                             now & SM90_OCTET_COUNTS);
@@ -191,7 +168,7 @@ MLAR_DEVICE void sm90_fetch_v32(const sm90_block *b) {
         } else if (next) {
             MLAR_UNROLL for (int32_t j = 0; j < SM90_PAIRS; ++j)
                 sm90_v32_ask_pair(tokens ^ SM90_OCTET_BYTES, lane, j, raw.nope[j]);
-            sm90_v32_ask_rope(tokens ^ SM90_OCTET_BYTES, lane, raw.rope);
+            sm90_ask_rope(tokens ^ SM90_OCTET_BYTES, lane, SM90_V32_ROPE_AT, raw.rope);
         }
         now = next;
         sm90_copy_wait();
