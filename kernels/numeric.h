@@ -32,10 +32,9 @@
 #endif
 #endif
 
-#define MLAR_F32_INF_BITS  0x7f800000u
-#define MLAR_F32_NAN_BITS  0x7fc00000u
-#define MLAR_F32_SIGN_BIT  0x80000000u
-#define MLAR_BF16_NAN_BITS 0x7fc0u
+#define MLAR_F32_INF_BITS 0x7f800000u
+#define MLAR_F32_NAN_BITS 0x7fc00000u
+#define MLAR_F32_SIGN_BIT 0x80000000u
 
 /* ---- f32 and its bits ---- */
 

@@ -314,9 +314,6 @@ MLAR_DEVICE uint32_t mlar_load1(const void *from) {
 MLAR_DEVICE float mlar_load_f32(const float *from) {
     return MLAR_LOAD(float, from);
 }
-MLAR_DEVICE mlar_f32x2 mlar_load_f32x2(const float *from) {
-    return MLAR_LOAD(mlar_f32x2, from);
-}
 
 /* Two or four neighbours, zeros unless they are wanted, from device memory that the kernel before this one may have
  * written while this one was there already (overlap): from where all writes meet, and not before this is reached. */
