@@ -36,7 +36,7 @@ int32_t mlar_gpu_kernel_at(const char *arch, int32_t index, mlar_gpu_launch *ker
  * architecture. */
 int32_t mlar_gpu_traits(const char *arch, int32_t heads, int32_t *heads_per_group_min,
                         int32_t *heads_per_group_max);
-/* What shape.merged_per_tile is to be for the direct strategy; 0 where only the portable engine serves. */
+/* What shape.merged_per_tile is to be for the direct strategy, by the models' head dimensions alone; else 0. */
 int32_t mlar_gpu_merged_per_tile(const char *arch, int32_t nope, int32_t rope);
 
 #endif
