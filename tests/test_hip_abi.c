@@ -413,6 +413,7 @@ static void test_cuda(void **state) {
     };
     same_symbols(pairs, sizeof pairs / sizeof *pairs);
     const mlar_vendor *vendor = vendor_of(MLAR_DEVICE_CUDA);
+    assert_int_equal(MLAR_CUDA_ATTRIBUTE_CLUSTER, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION);
     assert_int_equal(MLAR_CUDA_ATTRIBUTE_OVERLAP, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION);
     assert_int_equal(vendor->attribute_compute_units, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
     assert_int_equal(vendor->attribute_wave, CU_DEVICE_ATTRIBUTE_WARP_SIZE);

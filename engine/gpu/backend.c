@@ -121,24 +121,23 @@ static mlar_status gpu_idle(void *opaque, void *stream, mlar_diag *diag) {
 
 /* ---- launches ---- */
 
-/* With the attribute that lets a launch begin before the one ahead of it has ended. */
-static int launch_overlapping(const mlar_runtime *runtime, const mlar_kernel_call *call, void **arguments,
-                              void *stream) {
-    mlar_cuda_launch_attribute overlap = {.id = MLAR_CUDA_ATTRIBUTE_OVERLAP, .value = {1}};
-    const mlar_cuda_launch_config config = {.grid = {call->grid, 1, 1},
-                                            .block = {call->block, 1, 1},
-                                            .lds_bytes = call->lds_bytes,
-                                            .stream = stream,
-                                            .attributes = &overlap,
-                                            .attribute_count = 1};
-    return runtime->launch_extended(&config, call->function, arguments, NULL);
-}
-
+/* With what only CUDA has: clusters, and launches that begin before the one ahead of them has ended. */
 static int launch_now(const mlar_runtime *runtime, const mlar_kernel_call *call, void **arguments,
                       void *stream) {
+    mlar_cuda_launch_attribute attributes[2];
+    mlar_cuda_launch_config config = {.grid = {call->grid, 1, 1},
+                                      .block = {call->block, 1, 1},
+                                      .lds_bytes = call->lds_bytes,
+                                      .stream = stream,
+                                      .attributes = attributes};
+    if (call->cluster > 1)
+        attributes[config.attribute_count++] = (mlar_cuda_launch_attribute){
+            .id = MLAR_CUDA_ATTRIBUTE_CLUSTER, .value = {(int32_t)call->cluster, 1, 1}};
     if (call->overlaps && runtime->launch_extended != NULL &&
         runtime->driver_version >= MLAR_CUDA_VERSION_OVERLAP)
-        return launch_overlapping(runtime, call, arguments, stream);
+        attributes[config.attribute_count++] =
+            (mlar_cuda_launch_attribute){.id = MLAR_CUDA_ATTRIBUTE_OVERLAP, .value = {1}};
+    if (config.attribute_count > 0) return runtime->launch_extended(&config, call->function, arguments, NULL);
     return runtime->launch(call->function, call->grid, 1, 1, call->block, 1, 1, call->lds_bytes, stream,
                            arguments, NULL);
 }

@@ -30,6 +30,9 @@ static mlar_status resolve(mlar_modules *modules, mlar_runtime *runtime, const m
     if (module == NULL || modules->function_count == MLAR_FUNCTIONS_MAX)
         return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, kernel->unit, 0, 0,
                          "%s: no image for %s in this build", kernel->unit, modules->arch);
+    if (kernel->cluster_blocks > 1 && runtime->launch_extended == NULL)
+        return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, kernel->kernel, 0, 0,
+                         "%s: this driver cannot launch clusters", kernel->kernel);
     int error = runtime->module_function(&function, module, kernel->kernel);
     if (error != MLAR_GPU_SUCCESS) return mlar_runtime_status(runtime, error, kernel->kernel, diag);
     if (runtime->function_set != NULL && kernel->dynamic_lds_bytes > 48u * 1024) {
@@ -87,6 +90,7 @@ mlar_status mlar_modules_call(const mlar_modules *modules, int32_t stage, const 
                                            .grid = launch.grid_blocks,
                                            .block = launch.block_threads,
                                            .lds_bytes = launch.dynamic_lds_bytes,
+                                           .cluster = launch.cluster_blocks,
                                            .overlaps = launch.overlaps};
                 return MLAR_OK;
             }

@@ -26,8 +26,8 @@ typedef struct mlar_modules {
 /* A kernel with its grid: everything a launch needs but its arguments. */
 typedef struct mlar_kernel_call {
     void *function;
-    uint32_t grid, block, lds_bytes;
-    int32_t overlaps; /* launch.h */
+    uint32_t grid, block, lds_bytes, cluster; /* launch.h */
+    int32_t overlaps;                         /* launch.h */
 } mlar_kernel_call;
 
 /* Loads every image for `arch` and resolves every kernel in it: nothing is looked up later.

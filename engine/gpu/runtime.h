@@ -34,6 +34,7 @@ enum {
     MLAR_GPU_POINTER_RANGE_BYTES = 12,
     MLAR_GPU_MEMORY_HOST = 1, /* memory type; HIP before 6.0 counted from 0 */
     MLAR_HIP5_MEMORY_HOST = 0,
+    MLAR_CUDA_ATTRIBUTE_CLUSTER = 4,   /* launch attribute: blocks of a cluster in x, y, z */
     MLAR_CUDA_ATTRIBUTE_OVERLAP = 6,   /* launch attribute: programmatic stream serialization */
     MLAR_CUDA_VERSION_OVERLAP = 12040, /* graphs keep it from 12.3 on */
     MLAR_CUDA_CAPABILITY_MAJOR = 75,   /* device attributes that only CUDA has */

@@ -156,6 +156,7 @@ static int32_t small_launch(int32_t stage, uint32_t blocks, mlar_gpu_launch *lau
     launch->block_threads = small_kernels[stage].threads;
     launch->overlaps = stage == MLAR_STAGE_COMBINE;
     launch->dynamic_lds_bytes = 0;
+    launch->cluster_blocks = 1;
     return 1;
 }
 
@@ -167,6 +168,7 @@ static int32_t attend_launch(const gpu_arch *arch, const attend_kernel *attend, 
     launch->block_threads = MLAR_BLOCK_THREADS;
     launch->overlaps = 0;
     launch->dynamic_lds_bytes = arch->nvidia ? attend->lds_bytes : 0;
+    launch->cluster_blocks = 1;
     return 1;
 }
 
@@ -196,6 +198,7 @@ static int32_t tuned_launch(const tuned_engine *tuned, uint32_t blocks, mlar_gpu
     launch->block_threads = tuned->threads;
     launch->overlaps = 0;
     launch->dynamic_lds_bytes = tuned->lds_bytes;
+    launch->cluster_blocks = 1;
     return 1;
 }
 

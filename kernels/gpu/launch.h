@@ -21,6 +21,9 @@ typedef struct mlar_gpu_launch {
         overlaps; /* may begin while the kernel before it still runs, and waits for its end by itself (gpu.h):
                          where the runtime offers that, it spares most of a launch's latency */
     uint32_t dynamic_lds_bytes; /* above 48 KB NVIDIA wants the kernel's limit raised first; 0 on AMD */
+    uint32_t
+        cluster_blocks; /* that many neighbours run at once and reach each other's shared memory (Hopper's
+                                   thread-block clusters); the grid is a multiple of it; 1: each by itself */
 } mlar_gpu_launch;
 
 /* `arch` as devices and profiles name it: "gfx942", "gfx90a:sramecc+:xnack-", "sm_90", "sm_90a". Returns 1,

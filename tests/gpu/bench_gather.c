@@ -80,7 +80,8 @@ static void find_kernel(const set *one) {
 }
 
 static void run_gather(const set *one) {
-    device_launch(gather, grid.grid_blocks, grid.block_threads, grid.dynamic_lds_bytes, &one->args);
+    device_launch(gather, grid.grid_blocks, grid.block_threads, grid.dynamic_lds_bytes, grid.cluster_blocks,
+                  &one->args);
 }
 
 /* The launch alone: nothing is gathered. */

@@ -3,6 +3,8 @@
  * device.c: see device.h. The two families of names have the same shapes where they are used here. */
 #include "tests/gpu/device.h"
 
+#include "engine/gpu/runtime.h"
+
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +38,9 @@ enum { CUDA, HIP };
     X(retain, "cuDevicePrimaryCtxRetain", (void **context, int handle))                                      \
     X(set_current, "cuCtxSetCurrent", (void *context))                                                       \
     X(set_attribute, "cuFuncSetAttribute", (void *function, int attribute, int value))                       \
-    X(stream_new, "cuStreamCreate", (void **stream, unsigned flags))
+    X(stream_new, "cuStreamCreate", (void **stream, unsigned flags))                                         \
+    X(launch_cluster, "cuLaunchKernelEx",                                                                    \
+      (const mlar_cuda_launch_config *config, void *function, void **parameters, void **extra))
 
 static struct {
     int family;
@@ -183,8 +187,20 @@ device_function *device_function_of(const char *images, const char *unit, const 
 }
 
 void device_launch(const device_function *function, uint32_t blocks, uint32_t threads,
-                   uint32_t dynamic_lds_bytes, const void *args) {
+                   uint32_t dynamic_lds_bytes, uint32_t cluster_blocks, const void *args) {
     void *parameters[] = {(void *)(uintptr_t)args};
+    if (cluster_blocks > 1) {
+        mlar_cuda_launch_attribute cluster = {.id = MLAR_CUDA_ATTRIBUTE_CLUSTER,
+                                              .value = {(int32_t)cluster_blocks, 1, 1}};
+        const mlar_cuda_launch_config config = {.grid = {blocks, 1, 1},
+                                                .block = {threads, 1, 1},
+                                                .lds_bytes = dynamic_lds_bytes,
+                                                .stream = device.stream,
+                                                .attributes = &cluster,
+                                                .attribute_count = 1};
+        CALL(launch_cluster, &config, function->handle, parameters, NULL);
+        return;
+    }
     CALL(launch, function->handle, blocks, 1u, 1u, threads, 1u, 1u, dynamic_lds_bytes, device.stream,
          parameters, (void **)NULL);
 }

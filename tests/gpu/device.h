@@ -27,7 +27,7 @@ void device_copy(void *to, const void *from, size_t bytes); /* on the device, qu
 device_function *device_function_of(const char *images, const char *unit, const char *arch,
                                     const char *kernel, uint32_t dynamic_lds_bytes);
 void device_launch(const device_function *function, uint32_t blocks, uint32_t threads,
-                   uint32_t dynamic_lds_bytes, const void *args);
+                   uint32_t dynamic_lds_bytes, uint32_t cluster_blocks, const void *args);
 void device_wait(void);
 
 #endif

@@ -143,7 +143,7 @@ static void launch(int32_t stage, const mlar_stage_args *args, const mlar_set_bl
         exit(3);
     }
     device_launch(device_function_of(run.images, what.unit, run.arch, what.kernel, what.dynamic_lds_bytes),
-                  what.grid_blocks, what.block_threads, what.dynamic_lds_bytes,
+                  what.grid_blocks, what.block_threads, what.dynamic_lds_bytes, what.cluster_blocks,
                   block ? (const void *)block : (const void *)args);
 }
 
