@@ -50,6 +50,7 @@ MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
             sm90_barrier_init(sm90_empty(&b, stage, 1), SM90_CONSUMERS);
             sm90_barrier_init(sm90_probs(&b, stage), SM90_GROUP);
         }
+        sm90_barrier_init(SM90_CONTROL(&b, ended), SM90_CONSUMERS);
         sm90_barrier_init_done();
     }
     mlar_block_sync();

@@ -233,7 +233,7 @@ template <class cache> MLAR_DEVICE void sm90_wide_left(const sm90_block *block) 
                 sm90_store_f32(SM90_CONTROL(b, factor) + 4 * (uint32_t)local,
                                sm90_finish_head(b, &b->control->part[index & 1], head, heads.max2[r], sum));
         }
-        sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+        sm90_part_ended(b, index);
         if (b->control->part[(index + 1) & 1].tiles)
             sm90_wide_queries<cache>(b, share, b->control->part[(index + 1) & 1].row);
         sm90_finish_store<32>(b, &b->control->part[index & 1], o, first, share->head_begin, share->head_end,
@@ -275,7 +275,7 @@ template <class cache> MLAR_DEVICE void sm90_wide_right(const sm90_block *block)
             sm90_release(b, n, 1);
             SM90_PIN(o, 128);
         }
-        sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
+        sm90_part_ended(b, index);
         if (b->control->part[(index + 1) & 1].tiles)
             sm90_wide_queries<cache>(b, share, b->control->part[(index + 1) & 1].row);
         sm90_finish_store<32>(b, &b->control->part[index & 1], o, first, share->head_begin, share->head_end,
