@@ -210,7 +210,7 @@ template <class cache, int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_bloc
                 sm90_store_f32(SM90_CONTROL(b, factor) + 4 * (uint32_t)local,
                                sm90_finish_head(b, &b->control->part[index & 1], head, max2[m], total));
         }
-        sm90_part_ended(b, index);
+        sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
         MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m)
             sm90_finish_store<8>(b, &b->control->part[index & 1], o[m], 16 * m, share->head_begin,
                                  share->head_end, 64 * (sm90_narrow_thread() >> 5));

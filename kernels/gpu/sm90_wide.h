@@ -174,6 +174,14 @@ MLAR_DEVICE void sm90_wide_softmax(const sm90_block *b, int32_t n, float s[32], 
     }
 }
 
+/* By all consuming threads: returns when each has done its tiles of part number `index` and written what the others
+ * read at its end. A barrier object, not a named barrier, which is 1 to 2 % slower here; and racecheck loses track of
+ * named ones that not all warps of the block take part in, and then sees a race over `factor`. */
+MLAR_DEVICE void sm90_wide_part_ended(const sm90_block *b, int32_t index) {
+    sm90_barrier_arrive(SM90_CONTROL(b, ended));
+    sm90_barrier_wait(SM90_CONTROL(b, ended), (uint32_t)index & 1);
+}
+
 /* Warpgroup 0. */
 template <class cache> MLAR_DEVICE void sm90_wide_left(const sm90_block *block) {
     sm90_block here = *block;
@@ -233,7 +241,7 @@ template <class cache> MLAR_DEVICE void sm90_wide_left(const sm90_block *block) 
                 sm90_store_f32(SM90_CONTROL(b, factor) + 4 * (uint32_t)local,
                                sm90_finish_head(b, &b->control->part[index & 1], head, heads.max2[r], sum));
         }
-        sm90_part_ended(b, index);
+        sm90_wide_part_ended(b, index);
         if (b->control->part[(index + 1) & 1].tiles)
             sm90_wide_queries<cache>(b, share, b->control->part[(index + 1) & 1].row);
         sm90_finish_store<32>(b, &b->control->part[index & 1], o, first, share->head_begin, share->head_end,
@@ -275,7 +283,7 @@ template <class cache> MLAR_DEVICE void sm90_wide_right(const sm90_block *block)
             sm90_release(b, n, 1);
             SM90_PIN(o, 128);
         }
-        sm90_part_ended(b, index);
+        sm90_wide_part_ended(b, index);
         if (b->control->part[(index + 1) & 1].tiles)
             sm90_wide_queries<cache>(b, share, b->control->part[(index + 1) & 1].row);
         sm90_finish_store<32>(b, &b->control->part[index & 1], o, first, share->head_begin, share->head_end,

@@ -105,7 +105,7 @@ typedef struct sm90_control {
     uint64_t empty[2][2];            /* the consumers'; [stage][half of the tokens] */
     uint64_t arrived[8][2];          /* [fetching warp][stage]: 32 (sm90_plain.h) */
     uint64_t probs[2];               /* of the warpgroup that makes the probabilities (wide) */
-    uint64_t ended;                  /* of a part: all consumers' */
+    uint64_t ended;                  /* of a part: all consumers' (wide) */
     uint8_t counts[2][8];            /* [stage][octet], bit t: its token t counts */
     float alpha[2][SM90_WIDE_HEADS]; /* by which the tile's maximum shrinks what was summed before */
     float factor[SM90_WIDE_HEADS];   /* what the sum is multiplied by in the end */
@@ -142,14 +142,6 @@ MLAR_DEVICE uint32_t sm90_empty(const sm90_block *b, int32_t n, int32_t half) {
 /* Parity of the phase that tile n completes. */
 MLAR_DEVICE uint32_t sm90_parity(int32_t n) {
     return (uint32_t)(n >> 1) & 1;
-}
-
-/* By all consuming threads: returns when each has done its tiles of part number `index` and written what the others
- * read at its end. A barrier object, not a named barrier, which is 1 to 2 % slower here; and racecheck loses track of
- * named ones that not all warps of the block take part in, and then sees a race over `factor`. */
-MLAR_DEVICE void sm90_part_ended(const sm90_block *b, int32_t index) {
-    sm90_barrier_arrive(SM90_CONTROL(b, ended));
-    sm90_barrier_wait(SM90_CONTROL(b, ended), (uint32_t)index & 1);
 }
 
 /* Where tile n's keys are. */
