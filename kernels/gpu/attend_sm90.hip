@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * attend_sm90.hip: attention for sm_90a, tuned: values of 512 columns, keys of 512 or 576, up to 64 heads a group. There is
- * a kernel for each source of keys: dsv4 caches of nope 448, v32 caches of nope 512, both of rope 64, bf16 caches (of all,
- * records that allow 16-byte loads), and the gather buffer. The launch table keeps everything else to the portable
- * engine.
+ * attend_sm90.hip: attention for sm_90a, tuned: values of 512 columns, keys of 512 or 576, up to 64 heads a group.
+ * There is a kernel for each source of keys: dsv4 caches of nope 448, v32 caches of nope 512, both of rope 64, bf16
+ * caches of 512 columns (of all, records that allow 16-byte loads), and the gather buffer, of 512 or 576. The launch
+ * table keeps everything else to the portable engine.
  *
  * One block of 16 warps a multiprocessor, one launch for all head counts: eight warps fetch key tiles (and convert them:
  * sm90_fetch.h, sm90_fetch_v32.h; or need not: sm90_plain.h); the other eight attend, by one of two ways that the
@@ -81,5 +81,6 @@ MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
     }
 SM90_KERNEL(mlar_attend_direct_sm90, sm90_dsv4, sm90_fetch)
 SM90_KERNEL(mlar_attend_direct_sm90_v32, sm90_v32, sm90_fetch_v32)
-SM90_KERNEL(mlar_attend_direct_sm90_bf16, sm90_dsv4, sm90_fetch_plain<false>)
-SM90_KERNEL(mlar_attend_gathered_sm90, sm90_dsv4, sm90_fetch_plain<true>)
+SM90_KERNEL(mlar_attend_direct_sm90_bf16, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, false>))
+SM90_KERNEL(mlar_attend_gathered_sm90, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, true>))
+SM90_KERNEL(mlar_attend_gathered_sm90_v32, sm90_v32, (sm90_fetch_plain<sm90_v32, true>))

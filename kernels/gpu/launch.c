@@ -34,6 +34,8 @@ static const tuned_engine sm90_engines[] = {
      MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_BF16, ANY, 512},
     {"attend_sm90", "mlar_attend_gathered_sm90", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
      MLAR_STAGE_ATTEND_GATHERED, ANY, ANY, 512},
+    {"attend_sm90", "mlar_attend_gathered_sm90_v32", MLAR_SM90_THREADS, MLAR_SM90_V32_LDS_BYTES, 1,
+     MLAR_STAGE_ATTEND_GATHERED, ANY, ANY, 576},
     {0},
 };
 static const tuned_engine wave_engines[] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sm90_plain.h: the fetching warps of the tuned NVIDIA engine for keys that are bf16 already: rows of the gather buffer,
- * or records of a cache of layout bf16.
+ * sm90_plain.h: the fetching warps of the tuned NVIDIA engine for keys that are bf16 already: rows of the gather
+ * buffer, 512 or 576 columns wide, or records of a cache of layout bf16, of 512.
  *
  * Eight warps; each has one octet, eight tokens, of every tile, and needs no other warp for it. Bytes go from device to
  * shared memory without passing registers, straight to where the consumers read them; tokens that do not count are not
@@ -60,31 +60,51 @@ MLAR_DEVICE uint64_t sm90_plain_record(const sm90_block *b, const sm90_plain_oct
     return (uint64_t)(scope->cache + mlar_slot_place_of(scope, (uint32_t)octet->slot).record);
 }
 
-/* Where a lane's first chunk of token 0 goes, in the tile; the second one is four panels on. Token t has row t of its
- * octet, so its chunks are at this address with t in place. */
-MLAR_DEVICE uint32_t sm90_plain_place(const sm90_plain *p, int32_t n) {
-    return p->block->base + SM90_AT_KEYS + (uint32_t)(n & 1) * sm90_dsv4::stage_bytes +
-           (uint32_t)p->octet * 1024 + (uint32_t)((p->lane >> 3) * SM90_PANEL_BYTES + (p->lane & 7) * 16);
+/* Where the octet is, in the tile. */
+template <class cache> MLAR_DEVICE uint32_t sm90_plain_keys(const sm90_plain *p, int32_t n) {
+    return sm90_keys<cache>(p->block, n) + (uint32_t)p->octet * 1024;
 }
-MLAR_DEVICE uint32_t sm90_plain_row(uint32_t place, int32_t t) {
-    return place ^ (uint32_t)(t * (128 + 16));
+
+/* Where a lane's chunks go, of the octet that is at `keys`. Of each token it has one of the first four panels and the
+ * same of the next four: number k is of token k / 2. Of a ninth panel, four lanes have a token: numbers 16 and 17.
+ * Token t has row t of its octet, where chunk c stands at c ^ t (sm90_ptx.h). */
+template <class cache> MLAR_DEVICE constexpr int32_t sm90_plain_chunks(void) {
+    return cache::panels > 8 ? 18 : 16;
+}
+MLAR_DEVICE uint32_t sm90_plain_place(uint32_t keys, int32_t lane, int32_t k) {
+    const int32_t ninth = k >= 16, token = ninth ? lane >> 2 : k >> 1;
+    const int32_t chunk = ninth ? (lane & 3) + 4 * (k & 1) : lane & 7;
+    const int32_t panel = ninth ? 8 : (lane >> 3) + 4 * (k & 1);
+    return keys + (uint32_t)(panel * SM90_PANEL_BYTES + token * 128 + (chunk ^ token) * 16);
 }
 
 MLAR_DEVICE uint32_t sm90_plain_arrived(const sm90_plain *p, int32_t n) {
     return SM90_CONTROL(p->block, arrived) + (uint32_t)(16 * p->octet + 8 * (n & 1));
 }
-MLAR_DEVICE uint32_t sm90_plain_empty(const sm90_plain *p, int32_t n) {
-    return sm90_empty(p->block, n, p->octet >> 2);
+
+/* May the octet of tile n be written? Where probabilities stand in the rope of the keys, they are rows of all tokens:
+ * so both halves of the tile before it in its stage must have been read. */
+template <class cache> MLAR_DEVICE int32_t sm90_plain_free(const sm90_plain *p, int32_t n) {
+    const int32_t half = p->octet >> 2;
+    const uint32_t parity = sm90_parity(n) ^ 1;
+    return sm90_barrier_passed(sm90_empty(p->block, n, half), parity) &&
+           (!cache::probs_in_keys || sm90_barrier_passed(sm90_empty(p->block, n, half ^ 1), parity));
+}
+template <class cache> MLAR_DEVICE void sm90_plain_wait_free(const sm90_plain *p, int32_t n) {
+    const int32_t half = p->octet >> 2;
+    const uint32_t parity = sm90_parity(n) ^ 1;
+    sm90_barrier_wait(sm90_empty(p->block, n, half), parity);
+    if (cache::probs_in_keys) sm90_barrier_wait(sm90_empty(p->block, n, half ^ 1), parity);
 }
 
 /* Asks for the octet's bytes as tile n, whose stage is free; returns a bit for each token that counts. Slots of a cache
  * are reported if they are invalid, by one head group; those of gathered rows have been. */
-template <bool gathered>
+template <class cache, bool gathered>
 MLAR_DEVICE uint32_t sm90_plain_ask(const sm90_plain *p, int32_t n, const sm90_plain_octet *octet) {
     const sm90_block *b = p->block;
     const int32_t lane = p->lane,
                   counts = lane < 8 && mlar_slot_counts(&b->layer->scope[octet->scope], octet->slot);
-    const uint32_t all = (uint32_t)mlar_ballot(counts), place = sm90_plain_place(p, n);
+    const uint32_t all = (uint32_t)mlar_ballot(counts), keys = sm90_plain_keys<cache>(p, n);
     const uint64_t record = counts ? sm90_plain_record<gathered>(b, octet) : sm90_readable(b);
     if (!gathered && lane < 8 && !counts && octet->slot != -1 && b->control->share.head_begin == 0)
         mlar_atomic_add_u64(b->args->invalid_indices, 1);
@@ -93,26 +113,33 @@ MLAR_DEVICE uint32_t sm90_plain_ask(const sm90_plain *p, int32_t n, const sm90_p
                        high = mlar_lane_get_u32((uint32_t)(record >> 32), t);
         const uint8_t *from = (const uint8_t *)(high << 32 | low) + 16 * lane;
         const int32_t present = all >> t & 1;
-        sm90_copy16(sm90_plain_row(place, t), from, present);
-        sm90_copy16(sm90_plain_row(place, t) + 4 * SM90_PANEL_BYTES, from + 512, present);
+        sm90_copy16(sm90_plain_place(keys, lane, 2 * t), from, present);
+        sm90_copy16(sm90_plain_place(keys, lane, 2 * t + 1), from + 512, present);
+    }
+    if (cache::panels > 8) {
+        const uint64_t low = mlar_lane_get_u32((uint32_t)record, lane >> 2),
+                       high = mlar_lane_get_u32((uint32_t)(record >> 32), lane >> 2);
+        const uint8_t *from = (const uint8_t *)(high << 32 | low) + 1024 + 16 * (lane & 3);
+        const int32_t present = all >> (lane >> 2) & 1;
+        sm90_copy16(sm90_plain_place(keys, lane, 16), from, present);
+        sm90_copy16(sm90_plain_place(keys, lane, 17), from + 64, present);
     }
     sm90_copy_arrive(sm90_plain_arrived(p, n));
     return all;
 }
 
 /* NaN to 0 in what this lane asked for, which has arrived. */
-MLAR_DEVICE void sm90_plain_mend(const sm90_plain *p, int32_t n) {
-    const uint32_t place = sm90_plain_place(p, n);
+template <class cache> MLAR_DEVICE void sm90_plain_mend(const sm90_plain *p, int32_t n) {
+    const uint32_t keys = sm90_plain_keys<cache>(p, n);
     uint32_t ordered = ~0u;
-    MLAR_UNROLL for (int32_t k = 0; k < 16; ++k) {
-        const mlar_u32x4 v =
-            sm90_read16(sm90_plain_row(place, k >> 1) + (uint32_t)((k & 1) * 4 * SM90_PANEL_BYTES));
+    MLAR_UNROLL for (int32_t k = 0; k < sm90_plain_chunks<cache>(); ++k) {
+        const mlar_u32x4 v = sm90_read16(sm90_plain_place(keys, p->lane, k));
         ordered &= sm90_ordered_bf16x2(v.x) & sm90_ordered_bf16x2(v.y) & sm90_ordered_bf16x2(v.z) &
                    sm90_ordered_bf16x2(v.w);
     }
     if (ordered == ~0u) return;
-    MLAR_NO_UNROLL for (int32_t k = 0; k < 16; ++k) {
-        const uint32_t at = sm90_plain_row(place, k >> 1) + (uint32_t)((k & 1) * 4 * SM90_PANEL_BYTES);
+    MLAR_NO_UNROLL for (int32_t k = 0; k < sm90_plain_chunks<cache>(); ++k) {
+        const uint32_t at = sm90_plain_place(keys, p->lane, k);
         const mlar_u32x4 v = sm90_read16(at);
         const mlar_u32x4 out = {v.x & sm90_ordered_bf16x2(v.x), v.y & sm90_ordered_bf16x2(v.y),
                                 v.z & sm90_ordered_bf16x2(v.z), v.w & sm90_ordered_bf16x2(v.w)};
@@ -121,7 +148,7 @@ MLAR_DEVICE void sm90_plain_mend(const sm90_plain *p, int32_t n) {
 }
 
 /* The role. */
-template <bool gathered> MLAR_DEVICE void sm90_fetch_plain(const sm90_block *b) {
+template <class cache, bool gathered> MLAR_DEVICE void sm90_fetch_plain(const sm90_block *b) {
     const int32_t thread = mlar_thread() - SM90_CONSUMERS;
     const mlar_span *span = &b->control->share.span;
     sm90_plain plain = {b, thread >> 5, thread & 31, 0, {0, 0, 0, -1, span->row, span->tile, 0}};
@@ -130,23 +157,23 @@ template <bool gathered> MLAR_DEVICE void sm90_fetch_plain(const sm90_block *b) 
     sm90_barrier_init_done();
     mlar_wave_sync();
     sm90_plain_octet now = sm90_plain_next(p), next;
-    uint32_t counts = now.scope < 0 ? 0 : sm90_plain_ask<gathered>(p, 0, &now), counts_next = 0;
+    uint32_t counts = now.scope < 0 ? 0 : sm90_plain_ask<cache, gathered>(p, 0, &now), counts_next = 0;
     next = sm90_plain_next(p);
     for (int32_t n = 0; now.scope >= 0; ++n, now = next, counts = counts_next, next = sm90_plain_next(p)) {
         int32_t to_ask = next.scope >= 0;
         while (to_ask && !sm90_barrier_passed(sm90_plain_arrived(p, n), sm90_parity(n)))
-            if (sm90_barrier_passed(sm90_plain_empty(p, n + 1), sm90_parity(n + 1) ^ 1)) {
-                counts_next = sm90_plain_ask<gathered>(p, n + 1, &next);
+            if (sm90_plain_free<cache>(p, n + 1)) {
+                counts_next = sm90_plain_ask<cache, gathered>(p, n + 1, &next);
                 to_ask = 0;
             }
         sm90_barrier_wait(sm90_plain_arrived(p, n), sm90_parity(n));
-        sm90_plain_mend(p, n);
+        sm90_plain_mend<cache>(p, n);
         if (p->lane == 0) sm90_store1(SM90_CONTROL(b, counts) + (uint32_t)(8 * (n & 1) + p->octet), counts);
         sm90_fence_async();
         sm90_barrier_arrive(sm90_full(b, n));
         if (to_ask) {
-            sm90_barrier_wait(sm90_plain_empty(p, n + 1), sm90_parity(n + 1) ^ 1);
-            counts_next = sm90_plain_ask<gathered>(p, n + 1, &next);
+            sm90_plain_wait_free<cache>(p, n + 1);
+            counts_next = sm90_plain_ask<cache, gathered>(p, n + 1, &next);
         }
     }
 }
