@@ -6,17 +6,21 @@
  * whether they count and where their tokens lie, then all lanes ask for all the tokens' bytes, eight columns a lane and
  * piece, before the first is converted; and what the index list says of the wave's next entries is asked for behind
  * them. Eight columns are 16 bytes of the buffer, so that a wave writes whole lines. Rows of entries that do not count
- * are not written. */
+ * are not written.
+ *
+ * The key tiles that attention reads first are written last: of a buffer that is larger than the cache they are what is
+ * still there. */
 #include "kernels/gpu/attend_sizes.h"
 #include "kernels/gpu/dequant.h"
 #include "kernels/gpu/layer.h"
 
-#define WAVES        (MLAR_GATHER_THREADS / MLAR_WAVE)
-#define PIECE        8                   /* columns */
-#define WAVE_COLUMNS (PIECE * MLAR_WAVE) /* that a wave has of a token at once */
-#define PIECES       (512 / WAVE_COLUMNS)
-#define IN_FLIGHT    8 /* pieces of a lane that are under way together */
-#define TOKENS       (IN_FLIGHT / PIECES)
+#define WAVES         (MLAR_GATHER_THREADS / MLAR_WAVE)
+#define PIECE         8                   /* columns */
+#define WAVE_COLUMNS  (PIECE * MLAR_WAVE) /* that a wave has of a token at once */
+#define PIECES        (512 / WAVE_COLUMNS)
+#define IN_FLIGHT     8 /* pieces of a lane that are under way together */
+#define TOKENS        (IN_FLIGHT / PIECES)
+#define ITEMS_OF_TILE (MLAR_KEY_TILE / TOKENS)
 
 /* Of a wave, in LDS. */
 typedef struct gather_tokens {
@@ -25,23 +29,36 @@ typedef struct gather_tokens {
     mlar_u32x4 scale_words[TOKENS]; /* of a form that is `wide` */
 } gather_tokens;
 
-/* TOKENS entries, and what a lane has asked for of the one that is its own. */
+/* What there is to do: items, TOKENS entries each, in the order in which they are done. */
+typedef struct gather_work {
+    const mlar_stage_args *args;
+    const mlar_layer_params *layer; /* in LDS */
+    uint32_t rows;
+    uint32_t window_tiles, tiles; /* of a row's lists at their full width */
+} gather_work;
+
+MLAR_DEVICE uint32_t items_of(const gather_work *work) {
+    return work->rows * work->tiles * ITEMS_OF_TILE;
+}
+
+/* An item, and what a lane has asked for of the entry that is its own. */
 typedef struct gather_item {
     int32_t row, scope, first;
     int32_t slot;            /* dense lists; -1 beyond the width */
     mlar_length_words words; /* of the list's length */
 } gather_item;
 
-MLAR_DEVICE gather_item ask_item(const mlar_stage_args *args, const mlar_layer_params *layer,
-                                 uint32_t window_items, uint32_t row_items, uint32_t number) {
+MLAR_DEVICE gather_item ask_item(const gather_work *work, uint32_t number) {
     const int32_t lane = mlar_lane();
     number = mlar_uniform_here(number); /* what follows from it is cheap, and much to keep */
-    const uint32_t row = number / row_items, place = number - row * row_items;
+    const uint32_t tile_row = number / ITEMS_OF_TILE, tiles_after = tile_row / work->rows;
+    const uint32_t tile = work->tiles - 1 - tiles_after;
     gather_item item;
-    item.row = args->row_begin + (int32_t)row;
-    item.scope = place >= window_items;
-    item.first = (int32_t)(item.scope ? place - window_items : place) * TOKENS;
-    const mlar_scope_params *scope = &layer->scope[item.scope];
+    item.row = work->args->row_begin + (int32_t)(tile_row - tiles_after * work->rows);
+    item.scope = tile >= work->window_tiles;
+    item.first = (int32_t)((item.scope ? tile - work->window_tiles : tile) * MLAR_KEY_TILE +
+                           number % ITEMS_OF_TILE * TOKENS);
+    const mlar_scope_params *scope = &work->layer->scope[item.scope];
     item.words = mlar_length_words_of(scope, item.row);
     item.slot = -1;
     if (lane < TOKENS && item.first + lane < scope->width && scope->list_form == MLAR_LIST_DENSE)
@@ -116,13 +133,12 @@ MLAR_DEVICE void copy_any(const mlar_record_form *form, uint64_t record, uint64_
     }
 }
 
-/* The tokens that count, of a layout known and a form that is `wide`, to rows from `to` on; asks for the next item on
- * the way. Returns which of them copy_any must do. */
+/* The tokens that count, of a layout known and a form that is `wide`, to rows from `to` on; asks for item number `ahead`
+ * on the way. Returns which of them copy_any must do. */
 template <int32_t LAYOUT>
-MLAR_DEVICE uint32_t copy_tokens(const mlar_stage_args *args, const mlar_layer_params *layer,
-                                 const mlar_record_form *scope_form, gather_tokens *tokens, uint32_t counts,
-                                 uint16_t *to, gather_item *next, uint32_t window_items, uint32_t row_items,
-                                 uint32_t number) {
+MLAR_DEVICE uint32_t copy_tokens(const gather_work *work, const mlar_record_form *scope_form,
+                                 gather_tokens *tokens, uint32_t counts, uint16_t *to, uint32_t ahead,
+                                 gather_item *next) {
     mlar_record_form form = *scope_form;
     uint32_t odd = 0;
     form.scale_is_f32 = LAYOUT == MLAR_LAYOUT_V32;
@@ -140,7 +156,7 @@ MLAR_DEVICE uint32_t copy_tokens(const mlar_stage_args *args, const mlar_layer_p
             chunk[t][p] =
                 mlar_chunk_load_eight(&form, &place[p], (const uint8_t *)tokens->record[t], counts >> t & 1);
         if (begin == 0) {
-            *next = ask_item(args, layer, window_items, row_items, number);
+            *next = ask_item(work, ahead);
             if (mlar_lane() < TOKENS) tokens->scale_words[mlar_lane()] = scale_words;
             mlar_wave_sync();
         }
@@ -154,47 +170,50 @@ MLAR_DEVICE uint32_t copy_tokens(const mlar_stage_args *args, const mlar_layer_p
     return odd;
 }
 
+/* The item, and asks for item number `ahead`. */
+MLAR_DEVICE gather_item copy_item(const gather_work *work, const gather_item *item, gather_tokens *tokens,
+                                  uint32_t ahead) {
+    const int32_t s = mlar_uniform(item->scope);
+    const mlar_scope_params *scope = &work->layer->scope[s];
+    const mlar_record_form form = mlar_record_form_of(scope, &work->args->shape);
+    const uint32_t counts = find_tokens(work->args, scope, item, tokens);
+    uint16_t *const to =
+        work->args->gathered[s] + mlar_gathered_offset(work->args, scope, item->row, item->first);
+    uint32_t odd = counts;
+    gather_item next;
+    mlar_wave_sync();
+    if (!form.wide)
+        next = ask_item(work, ahead);
+    else if (scope->layout == MLAR_LAYOUT_DSV4)
+        odd = copy_tokens<MLAR_LAYOUT_DSV4>(work, &form, tokens, counts, to, ahead, &next);
+    else if (scope->layout == MLAR_LAYOUT_V32)
+        odd = copy_tokens<MLAR_LAYOUT_V32>(work, &form, tokens, counts, to, ahead, &next);
+    else
+        odd = copy_tokens<MLAR_LAYOUT_BF16>(work, &form, tokens, counts, to, ahead, &next);
+    MLAR_NO_UNROLL for (int32_t t = 0; t < TOKENS; ++t) if (odd >> t & 1)
+        copy_any(&form, tokens->record[t], tokens->scales[t], to + (int64_t)t * form.columns);
+    mlar_wave_sync();
+    return next;
+}
+
 MLAR_KERNEL MLAR_BLOCKS(MLAR_GATHER_THREADS,
                         MLAR_GATHER_BLOCKS) void mlar_gather(MLAR_BY_VALUE(mlar_stage_args) by_value) {
     MLAR_SHARED static mlar_layer_params layer;
     MLAR_SHARED static gather_tokens tokens_of_wave[WAVES];
     const mlar_stage_args *args = MLAR_ARGS(mlar_stage_args, by_value);
-    const int32_t rows =
-        mlar_uniform(mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count));
     gather_tokens *const tokens = &tokens_of_wave[mlar_wave()];
+    gather_work work = {args, &layer, 0, 0, 0};
+    work.rows =
+        (uint32_t)mlar_uniform(mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count));
     mlar_layer_to_lds(args, &layer, MLAR_GATHER_THREADS);
-    const uint32_t window_items = (uint32_t)mlar_ceil_div(mlar_uniform(layer.scope[0].width), TOKENS);
-    const uint32_t extra_items =
-        layer.scope_count > 1 ? (uint32_t)mlar_ceil_div(mlar_uniform(layer.scope[1].width), TOKENS) : 0;
-    const uint32_t row_items = window_items + extra_items, items = (uint32_t)rows * row_items;
+    work.window_tiles = work.tiles =
+        (uint32_t)mlar_uniform(mlar_ceil_div(layer.scope[0].width, MLAR_KEY_TILE));
+    if (layer.scope_count > 1)
+        work.tiles += (uint32_t)mlar_uniform(mlar_ceil_div(layer.scope[1].width, MLAR_KEY_TILE));
+    const uint32_t items = items_of(&work), step = (uint32_t)(mlar_blocks(MLAR_GATHER_THREADS) * WAVES);
     uint32_t number = (uint32_t)(mlar_block() * WAVES + mlar_wave());
-    const uint32_t step = (uint32_t)(mlar_blocks(MLAR_GATHER_THREADS) * WAVES);
     if (number >= items) return;
-    gather_item next = ask_item(args, &layer, window_items, row_items, number);
-    while (number < items) {
-        const gather_item item = next;
-        const int32_t s = mlar_uniform(item.scope);
-        const mlar_scope_params *scope = &layer.scope[s];
-        const mlar_record_form form = mlar_record_form_of(scope, &args->shape);
-        const uint32_t counts = find_tokens(args, scope, &item, tokens);
-        uint32_t odd = counts;
-        uint16_t *const to = args->gathered[s] + mlar_gathered_offset(args, scope, item.row, item.first);
-        mlar_wave_sync();
-        number += step;
-        const uint32_t ahead = number < items ? number : items - 1;
-        if (!form.wide)
-            next = ask_item(args, &layer, window_items, row_items, ahead);
-        else if (scope->layout == MLAR_LAYOUT_DSV4)
-            odd = copy_tokens<MLAR_LAYOUT_DSV4>(args, &layer, &form, tokens, counts, to, &next, window_items,
-                                                row_items, ahead);
-        else if (scope->layout == MLAR_LAYOUT_V32)
-            odd = copy_tokens<MLAR_LAYOUT_V32>(args, &layer, &form, tokens, counts, to, &next, window_items,
-                                               row_items, ahead);
-        else
-            odd = copy_tokens<MLAR_LAYOUT_BF16>(args, &layer, &form, tokens, counts, to, &next, window_items,
-                                                row_items, ahead);
-        MLAR_NO_UNROLL for (int32_t t = 0; t < TOKENS; ++t) if (odd >> t & 1)
-            copy_any(&form, tokens->record[t], tokens->scales[t], to + (int64_t)t * form.columns);
-        mlar_wave_sync();
-    }
+    gather_item item = ask_item(&work, number);
+    for (; number < items; number += step)
+        item = copy_item(&work, &item, tokens, number + step < items ? number + step : number);
 }
