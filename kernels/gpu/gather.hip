@@ -203,6 +203,7 @@ MLAR_KERNEL MLAR_BLOCKS(MLAR_GATHER_THREADS,
     const mlar_stage_args *args = MLAR_ARGS(mlar_stage_args, by_value);
     gather_tokens *const tokens = &tokens_of_wave[mlar_wave()];
     gather_work work = {args, &layer, 0, 0, 0};
+    mlar_let_next_begin();
     work.rows =
         (uint32_t)mlar_uniform(mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count));
     mlar_layer_to_lds(args, &layer, MLAR_GATHER_THREADS);

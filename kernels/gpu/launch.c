@@ -198,7 +198,7 @@ static int32_t tuned_launch(const tuned_engine *tuned, uint32_t blocks, mlar_gpu
     launch->kernel = tuned->kernel;
     launch->grid_blocks = blocks;
     launch->block_threads = tuned->threads;
-    launch->overlaps = 0;
+    launch->overlaps = tuned->stage == MLAR_STAGE_ATTEND_GATHERED; /* it waits for gather: sm90_plain.h */
     launch->dynamic_lds_bytes = tuned->lds_bytes;
     launch->cluster_blocks = 1;
     return 1;

@@ -147,7 +147,8 @@ template <class cache> MLAR_DEVICE void sm90_plain_mend(const sm90_plain *p, int
     }
 }
 
-/* The role. */
+/* The role. The kernel of the gather strategy is there before gather has ended (launch.h): nothing of the buffer is
+ * asked for until it has. */
 template <class cache, bool gathered> MLAR_DEVICE void sm90_fetch_plain(const sm90_block *b) {
     const int32_t thread = mlar_thread() - SM90_CONSUMERS;
     const mlar_span *span = &b->control->share.span;
@@ -157,6 +158,7 @@ template <class cache, bool gathered> MLAR_DEVICE void sm90_fetch_plain(const sm
     sm90_barrier_init_done();
     mlar_wave_sync();
     sm90_plain_octet now = sm90_plain_next(p), next;
+    if (gathered) mlar_wait_for_last();
     uint32_t counts = now.scope < 0 ? 0 : sm90_plain_ask<cache, gathered>(p, 0, &now), counts_next = 0;
     next = sm90_plain_next(p);
     for (int32_t n = 0; now.scope >= 0; ++n, now = next, counts = counts_next, next = sm90_plain_next(p)) {
