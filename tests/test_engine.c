@@ -74,6 +74,28 @@ static void test_a_held_arena_is_busy(void **state) {
     close_fixture(&f);
 }
 
+/* Whatever a step may read of the arena before anybody wrote it is zero, whatever the memory held. */
+static void test_what_a_step_may_read_starts_at_zero(void **state) {
+    (void)state;
+    static const char *const names[] = {"counters", "step", "schedule", "schedule"};
+    static const int32_t kinds[] = {-1, -1, 0, 1};
+    case_spec specs[] = {engine_case_spec(5, ROWS, CAPACITY, 40, 200),
+                         engine_case_spec(6, 300, 300, 40, 200)};
+    step_case *made[] = {case_new(&specs[0]), case_new(&specs[1])};
+    mlar_config config = engine_case_config((const step_case *const *)made, 2);
+    config.policy = MLAR_POLICY_BALANCED;
+    engine_case *run = engine_case_open(&config);
+    for (int i = 0; i < 4; i++) {
+        void *address = NULL;
+        uint64_t bytes = 0;
+        MUST(mlar_engine_buffer(run->engine, kinds[i], names[i], &address, &bytes));
+        assert_true(bytes > (kinds[i] < 0 ? 0 : 1024)); /* a schedule: more than one piece of zeros */
+        for (uint64_t at = 0; at < bytes; at++) assert_int_equal(((const unsigned char *)address)[at], 0);
+    }
+    engine_case_close(run);
+    for (int i = 0; i < 2; i++) case_free(made[i]);
+}
+
 static void test_deinit_gives_everything_back(void **state) {
     (void)state;
     mlar_config config = any_config(MLAR_POLICY_BALANCED);
@@ -436,6 +458,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_failed_init_leaves_everything_free),
         cmocka_unit_test(test_a_held_arena_is_busy),
+        cmocka_unit_test(test_what_a_step_may_read_starts_at_zero),
         cmocka_unit_test(test_deinit_gives_everything_back),
         cmocka_unit_test(test_null_pointers),
         cmocka_unit_test(test_replay_needs_a_step_and_a_prepare),
