@@ -211,10 +211,14 @@ MLAR_FN int32_t mlar_heads_per_group(const mlar_shape *shape, int64_t total_tile
  * have 5 tiles fewer, and 16 MB be written and read again). Cuts therefore never lie further apart than a
  * granule, and every multiple of it that a cut passes begins a part. */
 
-/* `longest`: tiles of the longest row. */
-MLAR_FN int32_t mlar_granule_now(const mlar_shape *shape, int64_t total, int32_t workers, int32_t longest) {
-    int32_t share = mlar_max_i32(mlar_ceil_div((int32_t)total, workers), shape->cut_granule);
-    int64_t merged = (int64_t)mlar_ceil_div((int32_t)total, share) * shape->heads * shape->d_v;
+/* The granule if merging were free. */
+MLAR_FN int32_t mlar_share_now(const mlar_shape *shape, int64_t total, int32_t workers) {
+    return mlar_max_i32(mlar_ceil_div((int32_t)total, workers), shape->cut_granule);
+}
+
+/* `longest`: tiles of the longest row; `in_parts`: of all rows that are longer than a share and would be cut. */
+MLAR_FN int32_t mlar_granule_now(const mlar_shape *shape, int32_t share, int32_t longest, int32_t in_parts) {
+    int64_t merged = (int64_t)mlar_ceil_div(in_parts, share) * shape->heads * shape->d_v;
     int64_t spared = longest - share - 1; /* the merge's own launch is worth a tile */
     return spared * shape->merged_per_tile < merged && shape->merged_per_tile ? mlar_max_i32(share, longest)
                                                                               : share;

@@ -298,25 +298,50 @@ static void heads_per_group(void **state) {
     }
 }
 
-/* A row is cut only if that spares more than the merge costs; and the longest row is what counts. */
+/* The granule that prepare chooses on 132 workers for `rows` rows of `tiles` tiles and `more` of `more_tiles`. */
+static int32_t granule_for(int32_t heads, int32_t merged_per_tile, int32_t rows, int32_t tiles, int32_t more,
+                           int32_t more_tiles) {
+    enum { WORKERS = 132, ROWS = 256 };
+    static int32_t lens[ROWS];
+    static mlar_schedule_head head;
+    static mlar_schedule_cut cuts[WORKERS + 1];
+    static mlar_schedule_row schedule_rows[ROWS];
+    mlar_stage_args args = {.schedule = &head, .cuts = cuts, .schedule_rows = schedule_rows};
+    assert_true(rows + more <= ROWS);
+    for (int32_t row = 0; row < rows + more; ++row)
+        lens[row] = (row < rows ? tiles : more_tiles) * MLAR_KEY_TILE;
+    args.layer.scope_count = 1;
+    args.layer.scope[0] = (mlar_scope_params){.width = 130 * MLAR_KEY_TILE, .lens = lens, .rows_per_len = 1};
+    args.shape = (mlar_shape){.heads = heads,
+                              .d_v = 512,
+                              .workers = WORKERS,
+                              .cut_granule = 1,
+                              .heads_per_group_min = heads,
+                              .heads_per_group_max = heads,
+                              .row_tile = ROWS,
+                              .merged_per_tile = merged_per_tile};
+    args.rows = args.row_count = args.capacity_rows = rows + more;
+    mlar_cpu_prepare(&args);
+    return head.granule;
+}
+
+/* A row is cut only if that spares more than the merge costs; the longest row is what counts for the one, and for the
+ * other what would be cut. */
 static void splits_are_worth_their_merge(void **state) {
     static const struct {
-        int32_t heads, rows, tiles, longest, granule;
+        int32_t heads, rows, tiles, more, more_tiles, granule;
     } cases[] = {
-        {64, 1, 10, 10, 1},   {64, 16, 10, 10, 2},  {64, 32, 10, 10, 3},
-        {64, 64, 10, 10, 10}, {64, 96, 10, 10, 10}, {64, 200, 10, 10, 16}, /* a share is more than a row */
-        {16, 64, 10, 10, 5},  {64, 64, 2, 2, 2},    {64, 64, 2, 130, 1},
+        {64, 1, 10, 0, 0, 1},   {64, 16, 10, 0, 0, 2},   {64, 32, 10, 0, 0, 3},  {64, 64, 10, 0, 0, 10},
+        {64, 96, 10, 0, 0, 10}, {64, 200, 10, 0, 0, 16}, /* a share is more than a row */
+        {16, 64, 10, 0, 0, 5},  {64, 64, 2, 0, 0, 2},    {64, 63, 2, 1, 130, 2}, {128, 20, 10, 0, 0, 10},
+        {128, 60, 2, 8, 10, 2}, /* as many tiles, most of them in rows that stay whole */
     };
-    mlar_shape shape = {.d_v = 512, .cut_granule = 1, .merged_per_tile = 700000};
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
-        const int64_t total = (int64_t)cases[i].rows * cases[i].tiles;
-        const int32_t workers = (int32_t)(total < 132 ? total : 132);
-        shape.heads = cases[i].heads;
-        assert_int_equal(mlar_granule_now(&shape, total, workers, cases[i].longest), cases[i].granule);
-    }
-    shape.merged_per_tile = 0;
-    assert_int_equal(mlar_granule_now(&shape, 640, 132, 10), 5);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i)
+        assert_int_equal(granule_for(cases[i].heads, 700000, cases[i].rows, cases[i].tiles, cases[i].more,
+                                     cases[i].more_tiles),
+                         cases[i].granule);
+    assert_int_equal(granule_for(64, 0, 64, 10, 0, 0), 5);
 }
 
 /* A row's tiles cover its lists: each entry once, window first, never both scopes. */

@@ -13,6 +13,16 @@
 
 /* ---- prepare ---- */
 
+/* Tiles of the rows that have more than `share`. */
+static int32_t tiles_in_parts(const mlar_layer_params *layer, int32_t row, int32_t row_end, int32_t share) {
+    int32_t sum = 0;
+    for (; row < row_end; ++row) {
+        const int32_t tiles = mlar_row_lists_of(layer, row).tiles;
+        if (tiles > share) sum += tiles;
+    }
+    return sum;
+}
+
 static void prepare_row_tile(const mlar_stage_args *args, int32_t row_begin, int32_t row_count) {
     const mlar_shape *shape = &args->shape;
     const mlar_layer_params *layer = mlar_layer_of(args);
@@ -29,7 +39,12 @@ static void prepare_row_tile(const mlar_stage_args *args, int32_t row_begin, int
     }
     head->heads_per_group = mlar_heads_per_group(shape, total);
     head->workers = mlar_balanced_workers(shape, head->heads_per_group, total);
-    head->granule = total ? mlar_granule_now(shape, total, head->workers, longest) : 1;
+    head->granule = 1;
+    if (total) {
+        const int32_t share = mlar_share_now(shape, total, head->workers);
+        head->granule =
+            mlar_granule_now(shape, share, longest, tiles_in_parts(layer, row_begin, row_end, share));
+    }
 
     for (int32_t row = row_begin; row < row_end; ++row) {
         const int32_t tiles = mlar_row_lists_of(layer, row).tiles;

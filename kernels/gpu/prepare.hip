@@ -4,9 +4,10 @@
  * bit.
  *
  * One block. Rows are taken 256 at a time. The first pass counts key tiles and leaves each row's position
- * among all tiles in schedule_rows; then the total is known, and with it the number of workers. The second
- * pass counts parts, numbers the workspace slots, and places the cuts that fall on these rows, one thread for
- * each cut. What a cut, a part and a slot are is schedule.h's business. */
+ * among all tiles in schedule_rows; then the total is known, and with it the number of workers and their share.
+ * The second counts the tiles of rows longer than that, which the granule depends on. The third counts parts,
+ * numbers the workspace slots, and places the cuts that fall on these rows, one thread for each cut. What a cut,
+ * a part and a slot are is schedule.h's business. */
 #include "kernels/gpu/layer.h"
 
 #define THREADS 256
@@ -83,6 +84,18 @@ MLAR_DEVICE int32_t count_tiles(const mlar_stage_args *args, const mlar_layer_pa
     return total;
 }
 
+/* Tiles of the rows that have more than `share`. A thread reads what it wrote in count_tiles. */
+MLAR_DEVICE int32_t tiles_in_parts(const mlar_stage_args *args, prepare_shared *shared, int32_t begin,
+                                   int32_t rows, int32_t share) {
+    int32_t mine = 0, sum;
+    for (int32_t row = begin + mlar_thread(); row < begin + rows; row += THREADS) {
+        const int32_t tiles = args->schedule_rows[row].parts;
+        if (tiles > share) mine += tiles;
+    }
+    (void)sum_before(shared, mine, &sum);
+    return sum;
+}
+
 /* Parts and slots of the rows, and the cuts; returns the sum of slots. `total` > 0. */
 MLAR_DEVICE int32_t cut_rows(const mlar_stage_args *args, prepare_shared *shared, int32_t begin, int32_t rows,
                              int32_t total, int32_t workers, int32_t granule) {
@@ -130,8 +143,13 @@ MLAR_KERNEL MLAR_BLOCK(THREADS) void mlar_prepare(MLAR_BY_VALUE(mlar_stage_args)
         const int32_t total = count_tiles(args, &layer, &shared, begin, rows, &longest);
         const int32_t heads_per_group = mlar_heads_per_group(&args->shape, total);
         const int32_t workers = mlar_balanced_workers(&args->shape, heads_per_group, total);
-        const int32_t granule = total ? mlar_granule_now(&args->shape, total, workers, longest) : 1;
-        const int32_t slots = total ? cut_rows(args, &shared, begin, rows, total, workers, granule) : 0;
+        int32_t granule = 1, slots = 0;
+        if (total) {
+            const int32_t share = mlar_share_now(&args->shape, total, workers);
+            granule = mlar_granule_now(&args->shape, share, longest,
+                                       tiles_in_parts(args, &shared, begin, rows, share));
+            slots = cut_rows(args, &shared, begin, rows, total, workers, granule);
+        }
         if (mlar_thread() == 0) {
             mlar_schedule_head *head = mlar_schedule_head_of(args, begin);
             mlar_schedule_cut *end = mlar_schedule_cuts_of(args, begin) + workers;
