@@ -86,6 +86,23 @@ static void tuned_kernels_serve_what_they_can(void **state) {
     }
 }
 
+/* Of a layer of one scope, what the other's place holds does not matter. */
+static void an_absent_scope_has_no_say(void **state) {
+    static const choice alone[] = {
+        {"sm_90", MLAR_STAGE_ATTEND_DIRECT, 512, 64, {V32, DSV4}, {1, 0}, "mlar_attend_direct_sm90_v32"},
+        {"sm_90", MLAR_STAGE_ATTEND_DIRECT, 448, 64, {DSV4, BF16}, {1, 0}, "mlar_attend_direct_sm90"},
+        {"sm_90", MLAR_STAGE_ATTEND_DIRECT, 448, 64, {DSV4, DSV4}, {0, 1}, "mlar_attend_direct_h64"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof alone / sizeof *alone; i++) {
+        mlar_stage_args args = args_of(&alone[i]);
+        mlar_gpu_launch launch;
+        args.layer.scope_count = 1;
+        assert_true(mlar_gpu_launch_of(alone[i].arch, alone[i].stage, &args, &args.layer, &launch));
+        assert_string_equal(launch.kernel, alone[i].kernel);
+    }
+}
+
 /* The bindings are what a choice is made from: without them nothing is known of the caches. */
 static void without_bindings_the_portable_engine(void **state) {
     (void)state;
@@ -101,6 +118,7 @@ static void without_bindings_the_portable_engine(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tuned_kernels_serve_what_they_can),
+        cmocka_unit_test(an_absent_scope_has_no_say),
         cmocka_unit_test(without_bindings_the_portable_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
