@@ -16,6 +16,7 @@ NOPE, ROPE, D, BLOCK, TILE = 448, 64, 512, 64, 64
 RECORD = NOPE + 2 * ROPE
 STRIDE = BLOCK * (RECORD + 8)
 LIMIT = 2.6e-3  # relative L2 of a bf16 result
+LSE_ABSOLUTE, LSE_RELATIVE = 1e-6, 8.01 / 65536  # of each lse; either will do
 
 
 class Tensors(ctypes.Structure):
@@ -49,8 +50,8 @@ class Layer:
         for cache, indices, lens, width in zip(self.cache, self.indices, self.lens, self.widths):
             tokens = self.blocks * BLOCK
             fp8 = torch.randn(tokens, NOPE, device="cuda").mul_(16).to(torch.float8_e4m3fn)
-            records = torch.cat([fp8.view(torch.uint8), self._bytes(torch.randn(tokens, ROPE, device="cuda").bfloat16())],
-                                dim=1)
+            rope = torch.randn(tokens, ROPE, device="cuda").bfloat16()
+            records = torch.cat([fp8.view(torch.uint8), self._bytes(rope)], dim=1)
             scales = torch.randint(120, 124, (tokens, 8), dtype=torch.uint8, device="cuda")
             cache.copy_(torch.cat([records.view(self.blocks, -1), scales.view(self.blocks, -1)], dim=1))
             indices.copy_(torch.randint(0, tokens, indices.shape, device="cuda"))
@@ -71,8 +72,9 @@ class Layer:
         return torch.cat([nope * factor, rope], dim=1)  # exact: a power of two times three bits
 
     def expected(self):
-        """The definition, in float64, for the live rows; zeros behind them."""
+        """The definition, in float64: out and lse of the live rows; zeros and -inf behind them."""
         out = torch.zeros(self.rows, self.heads, D, dtype=torch.float64, device="cuda")
+        lse = torch.full((self.rows, self.heads), -torch.inf, dtype=torch.float64, device="cuda")
         keys = [self.keys(scope) for scope in range(2)]
         for row in range(int(self.live)):
             chosen = []
@@ -85,7 +87,8 @@ class Layer:
             scores = self.q[row].to(torch.float64) @ k.T * D**-0.5
             with_sink = torch.cat([scores, self.sink.to(torch.float64)[:, None]], dim=1)
             out[row] = torch.softmax(with_sink, dim=1)[:, :-1] @ k
-        return out
+            lse[row] = torch.logsumexp(scores, dim=1)  # without the sink
+        return out, lse
 
     def tensors(self):
         t = Tensors()
@@ -106,11 +109,15 @@ class Checks:
         self.passed, self.failed = self.passed + bool(ok), self.failed + (not ok)
         print(f"  {'ok' if ok else 'FAILED'}  {what}")
 
-    def result(self, layer, out, what):
-        expected = layer.expected()
-        difference = (out.to(torch.float64) - expected).norm() / max(expected.norm().item(), 1e-30)
-        tail = bool((out[int(layer.live):] == 0).all())
-        self.note(difference <= LIMIT and tail, f"{what}: relative L2 {difference:.2e}, tail {'zero' if tail else 'WRITTEN'}")
+    def result(self, layer, what):
+        out, lse = layer.expected()
+        difference = (layer.out.to(torch.float64) - out).norm() / max(out.norm().item(), 1e-30)
+        tail = bool((layer.out[int(layer.live):] == 0).all())
+        self.note(difference <= LIMIT and tail,
+                  f"{what}: relative L2 {difference:.2e}, tail {'zero' if tail else 'WRITTEN'}")
+        apart = (layer.lse.to(torch.float64) - lse).abs()  # -inf, which has no distance, must be met exactly
+        close = (layer.lse == lse) | (apart <= LSE_ABSOLUTE) | (apart <= LSE_RELATIVE * lse.abs()) & lse.isfinite()
+        self.note(close.all(), f"{what}: lse, {int((~close).sum())} of {close.numel()} off")
 
 
 def steps(library, checks, heads, rows, widths):
@@ -132,7 +139,7 @@ def steps(library, checks, heads, rows, widths):
 
     torch.cuda.synchronize()
     attend()
-    checks.result(layer, layer.out, f"{name}: eager")
+    checks.result(layer, f"{name}: eager")
 
     graph = torch.cuda.CUDAGraph()
     warmup = torch.cuda.Stream()
@@ -148,13 +155,15 @@ def steps(library, checks, heads, rows, widths):
     for live in (rows, 1, 0, rows - 1):
         layer.refill(live)
         torch.cuda.synchronize()
-        layer.out.fill_(float("nan"))
+        layer.out.fill_(torch.nan)
+        layer.lse.fill_(torch.nan)
         held = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
         for _ in range(50):
             graph.replay()
         torch.cuda.synchronize()
-        checks.note(held == (torch.cuda.memory_reserved(), torch.cuda.memory_allocated()), "PyTorch's allocator noticed nothing")
-        checks.result(layer, layer.out, f"{name}: PyTorch's graph, {live} live")
+        checks.note(held == (torch.cuda.memory_reserved(), torch.cuda.memory_allocated()),
+                    "PyTorch's allocator noticed nothing")
+        checks.result(layer, f"{name}: PyTorch's graph, {live} live")
         checks.note(bool((doubled == layer.out * 2).all()), "what PyTorch captured behind it saw the result")
     del graph
     must(library.host_close())
