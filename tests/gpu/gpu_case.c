@@ -95,20 +95,22 @@ static void bind(gpu_case *c) {
     c->bindings = case_bindings(&layer);
 }
 
+void gpu_case_close(gpu_case *c) {
+    for (int32_t i = 0; i < c->made->buffer_count; i++)
+        if (c->buffer[i] != NULL) GPU_MUST(mlar_device_free(c->place->device, c->buffer[i]));
+}
+
 int gpu_case_open(gpu_case *c, gpu_place *place, step_case *made) {
+    int ok = 1;
     memset(c, 0, sizeof *c);
     c->place = place;
     c->made = made;
-    for (int32_t i = 0; i < made->buffer_count; i++)
-        if (!GPU_MUST(mlar_device_allocate(place->device, made->buffers[i].bytes + 64, &c->buffer[i], NULL)))
-            return 0;
+    for (int32_t i = 0; i < made->buffer_count && ok; i++)
+        ok = GPU_MUST(mlar_device_allocate(place->device, made->buffers[i].bytes + 64, &c->buffer[i], NULL));
     bind(c);
-    return gpu_case_upload(c);
-}
-
-void gpu_case_close(gpu_case *c) {
-    for (int32_t i = 0; i < c->made->buffer_count; i++)
-        GPU_MUST(mlar_device_free(c->place->device, c->buffer[i]));
+    if (ok && gpu_case_upload(c)) return 1;
+    gpu_case_close(c);
+    return 0;
 }
 
 int gpu_case_upload(gpu_case *c) {

@@ -43,7 +43,7 @@ typedef struct gpu_engine {
     mlar_engine *engine;
 } gpu_engine;
 
-/* The device's profile replaces the configuration's. Returns 1 if the engine is up. */
+/* The device's profile replaces the configuration's. Returns 1 if the engine is up; else nothing is held. */
 int gpu_engine_open(gpu_engine *e, gpu_place *place, const mlar_config *config);
 void gpu_engine_close(gpu_engine *e);
 
@@ -56,6 +56,7 @@ typedef struct gpu_case {
     mlar_bindings bindings;         /* device addresses */
 } gpu_case;
 
+/* Returns 1 if it is there; else nothing is held. */
 int gpu_case_open(gpu_case *c, gpu_place *place, step_case *made);
 void gpu_case_close(gpu_case *c);
 /* Host buffers to the device (inputs and poisoned outputs); device outputs back to the host's. */

@@ -20,17 +20,23 @@ typedef struct resident {
     mlar_program *program;
 } resident;
 
+static void resident_close(resident *r) {
+    gpu_engine_close(&r->e);
+    gpu_case_close(&r->c);
+}
+
 static int resident_open(resident *r, gpu_place *where, step_case *made) {
     const mlar_config config = config_of(made, &variants[0]);
     r->place = where;
     r->program = NULL;
-    return gpu_case_open(&r->c, where, made) && gpu_engine_open(&r->e, where, &config) &&
-           GPU_MUST(mlar_engine_capture(r->e.engine, 0, &r->c.bindings, 1, ROWS, &r->program, NULL));
-}
-
-static void resident_close(resident *r) {
-    gpu_engine_close(&r->e);
-    gpu_case_close(&r->c);
+    if (!gpu_case_open(&r->c, where, made)) return 0;
+    if (!gpu_engine_open(&r->e, where, &config)) {
+        gpu_case_close(&r->c);
+        return 0;
+    }
+    if (GPU_MUST(mlar_engine_capture(r->e.engine, 0, &r->c.bindings, 1, ROWS, &r->program, NULL))) return 1;
+    resident_close(r);
+    return 0;
 }
 
 /* Replayed and enqueued, both give `right`. */
@@ -85,9 +91,9 @@ static void foreign_arena(gpu_place *here, gpu_place *there, const step_case *ma
     mlar_engine *engine = NULL;
     void *block = NULL;
     config.device = here->info.profile;
-    GPU_MUST(mlar_memory_query(&config, &memory, NULL));
-    void *host_block = aligned_alloc(64, (memory.host_bytes + 63) / 64 * 64);
+    if (!GPU_MUST(mlar_memory_query(&config, &memory, NULL))) return;
     if (!GPU_MUST(mlar_device_allocate(there->device, memory.device_bytes, &block, NULL))) return;
+    void *host_block = aligned_alloc(64, (memory.host_bytes + 63) / 64 * 64);
     GPU_MUST(mlar_arena_from_caller(&arena, block, memory.device_bytes, 0, NULL));
     const mlar_status status =
         mlar_engine_init(&config, here->device, &arena, host_block, memory.host_bytes, &engine, &diag);
@@ -99,31 +105,38 @@ static void foreign_arena(gpu_place *here, gpu_place *there, const step_case *ma
     free(host_block);
 }
 
+static void side_by_side(resident on[2], const step_case *made) {
+    size_t bytes;
+    if (!gpu_case_enqueue(&on[FIRST].e, 0, &on[FIRST].c, ROWS)) return;
+    uint8_t *right = take_outputs(made, &bytes);
+    for (int here = 0; here < 2; here++) {
+        gpu_place *other = on[!here].place;
+        mlar_device_scope scope;
+        still_right(&on[here], right, "beside an engine on another device");
+        if (!GPU_MUST(mlar_device_enter(other->device, &scope, NULL))) continue;
+        still_right(&on[here], right, "while the other device is the current one");
+        GPU_MUST(mlar_device_leave(other->device, &scope, MLAR_OK, NULL));
+        foreign_stream(&on[here], other, right);
+        foreign_arena(on[here].place, other, made);
+    }
+    free(right);
+}
+
 void two_devices(void) {
-    gpu_place second, *places[2] = {&place, &second};
+    gpu_place second;
     const case_spec spec = model_spec(91, ROWS, 16);
     step_case *made = case_new(&spec);
     resident on[2];
-    size_t bytes;
     if (!gpu_open(&second, SECOND)) {
         printf("  one device: nothing to do\n");
         case_free(made);
         return;
     }
-    if (resident_open(&on[FIRST], places[FIRST], made) && resident_open(&on[SECOND], places[SECOND], made) &&
-        gpu_case_enqueue(&on[FIRST].e, 0, &on[FIRST].c, ROWS)) {
-        uint8_t *right = take_outputs(made, &bytes);
-        for (int here = 0; here < 2; here++) {
-            mlar_device_scope scope;
-            still_right(&on[here], right, "beside an engine on another device");
-            if (!GPU_MUST(mlar_device_enter(places[!here]->device, &scope, NULL))) continue;
-            still_right(&on[here], right, "while the other device is the current one");
-            GPU_MUST(mlar_device_leave(places[!here]->device, &scope, MLAR_OK, NULL));
-            foreign_stream(&on[here], places[!here], right);
-            foreign_arena(places[here], places[!here], made);
+    if (resident_open(&on[FIRST], &place, made)) {
+        if (resident_open(&on[SECOND], &second, made)) {
+            side_by_side(on, made);
+            resident_close(&on[SECOND]);
         }
-        free(right);
-        resident_close(&on[SECOND]);
         resident_close(&on[FIRST]);
     }
     gpu_close(&second);
