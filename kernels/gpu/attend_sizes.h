@@ -27,4 +27,7 @@
 #define MLAR_GATHER_THREADS 128
 #define MLAR_GATHER_BLOCKS  5
 
+/* combine.hip: blocks, of MLAR_BLOCK_THREADS, that a compute unit is to hold at once. */
+#define MLAR_COMBINE_BLOCKS 4
+
 #endif

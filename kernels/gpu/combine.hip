@@ -8,10 +8,10 @@
  * waves, all that registers allow; the code is short; the sums are asked for before it is known what they weigh; and
  * what attention does not write is read before its end. Rows of one part are finished already. */
 #include "kernels/gpu/attend_common.h"
+#include "kernels/gpu/attend_sizes.h"
 
-#define THREADS   256
+#define THREADS   MLAR_BLOCK_THREADS
 #define WAVES     (THREADS / MLAR_WAVE)
-#define BLOCKS    4 /* on a compute unit at once: as launch.c counts on */
 #define IN_FLIGHT 6 /* parts whose loads are under way together */
 
 typedef struct head_sums {
@@ -19,7 +19,7 @@ typedef struct head_sums {
     float m, l;
 } head_sums;
 
-/* Sums over `parts` workspace slots from `slot` on, for this lane's columns, if `mine`. */
+/* Sums over the row's parts: m and l; out of the lane's columns from `column` on, if it has any (`mine`). */
 template <int columns>
 MLAR_DEVICE head_sums merge(const mlar_stage_args *args, mlar_row_parts row, int32_t head, int32_t column,
                             int32_t mine) {
@@ -55,7 +55,7 @@ MLAR_DEVICE head_sums merge(const mlar_stage_args *args, mlar_row_parts row, int
     }
 }
 
-/* What a wave has of a row. */
+/* One wave's stretch of a row and head: merged, finished, written. */
 template <int columns>
 MLAR_DEVICE void finish_stretch(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t row,
                                 mlar_row_parts parts, int32_t head, int32_t stretch) {
@@ -69,7 +69,8 @@ MLAR_DEVICE void finish_stretch(const mlar_stage_args *args, const mlar_layer_pa
     if (column == 0) mlar_lse_store(layer, row, head, mlar_lse_of(sums.m, sums.l));
 }
 
-MLAR_KERNEL MLAR_BLOCKS(THREADS, BLOCKS) void mlar_combine(MLAR_BY_VALUE(mlar_stage_args) by_value) {
+MLAR_KERNEL MLAR_BLOCKS(THREADS,
+                        MLAR_COMBINE_BLOCKS) void mlar_combine(MLAR_BY_VALUE(mlar_stage_args) by_value) {
     MLAR_SHARED static mlar_layer_params layer;
     const mlar_stage_args *args = MLAR_ARGS(mlar_stage_args, by_value);
     const int32_t rows =

@@ -127,9 +127,9 @@ static const attend_kernel *attend_kernel_of(const gpu_arch *arch, const mlar_sh
 
 /* ---- grids ---- */
 
-/* Blocks of the small kernels that a compute unit holds at once; more would wait, and each takes items in
+/* The small kernels get no more blocks than compute units hold at once; more would wait, and each takes items in
  * turns. */
-enum { COMBINE_BLOCKS_PER_UNIT = 4, COMBINE_HEADS_PER_BLOCK = 2 };
+enum { COMBINE_HEADS_PER_BLOCK = 2 };
 
 static uint32_t at_most(int64_t wanted, int64_t limit) {
     const int64_t blocks = wanted < limit ? wanted : limit;
@@ -234,7 +234,7 @@ int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_arg
             stage,
             at_most(((int64_t)args->row_count * args->shape.heads + COMBINE_HEADS_PER_BLOCK - 1) /
                         COMBINE_HEADS_PER_BLOCK,
-                    (int64_t)args->shape.workers * COMBINE_BLOCKS_PER_UNIT),
+                    (int64_t)args->shape.workers * MLAR_COMBINE_BLOCKS),
             launch);
     default:
         return 0;

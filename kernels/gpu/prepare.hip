@@ -3,14 +3,15 @@
  * prepare.hip: live lengths -> schedule of a row tile (policy balanced), the same as the CPU's prepare to the
  * bit.
  *
- * One block. Rows are taken 256 at a time. The first pass counts key tiles and leaves each row's position
- * among all tiles in schedule_rows; then the total is known, and with it the number of workers and their share.
- * The second counts the tiles of rows longer than that, which the granule depends on. The third counts parts,
- * numbers the workspace slots, and places the cuts that fall on these rows, one thread for each cut. What a cut,
- * a part and a slot are is schedule.h's business. */
+ * One block, a row a thread and round. The first pass counts key tiles and leaves each row's position among all
+ * tiles in schedule_rows; then the total is known, and with it the number of workers and their share. The second
+ * counts the tiles of rows longer than that, which the granule depends on. The third counts parts, numbers the
+ * workspace slots, and places the cuts that fall on these rows, one thread for each cut. What a cut, a part and a
+ * slot are is schedule.h's business. */
+#include "kernels/gpu/attend_sizes.h"
 #include "kernels/gpu/layer.h"
 
-#define THREADS 256
+#define THREADS MLAR_BLOCK_THREADS
 #define WAVES   (THREADS / MLAR_WAVE)
 
 typedef struct prepare_shared {

@@ -8,13 +8,11 @@
 
 #include "kernels/gpu/sm90_work.h"
 
-#define SM90_LN2 0.69314718055994530942f
-
 /* A head's end: max2 is the maximum in the domain of base 2, sum is of 2^(s - max2). Writes lse, or (m, l) for
  * combine; returns what the accumulators are to be multiplied by. */
 MLAR_DEVICE float sm90_finish_head(const sm90_block *b, const sm90_part *part, int32_t head, float max2,
                                    float sum) {
-    return mlar_part_finish(b->args, b->layer, part->row, part->slot, head, max2 * SM90_LN2, sum);
+    return mlar_part_finish(b->args, b->layer, part->row, part->slot, head, max2 * MLAR_LN2, sum);
 }
 
 /* The warp's accumulators: heads head_begin + first + 0 .. 15 as far as they exist, columns column .. column +
