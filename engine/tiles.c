@@ -3,8 +3,8 @@
  * tiles.c: the choice of row tiles and splits under a budget (DESIGN 3).
  *
  * A kind's scratch is a non-increasing function of its number of row tiles n, and for a given n of the cut
- * granule g (rows are cut at multiples of g key tiles; a granule as long as the longest row means no splits
- * and no workspace). Kinds share their scratch bytes, but each keeps its own schedule, which grows a little
+ * granule g (rows are cut at multiples of g key tiles, or of more; a granule as long as the longest row means no
+ * splits and no workspace). Kinds share their scratch bytes, but each keeps its own schedule, which grows a little
  * with n. So, with a cap S on scratch, every kind takes the smallest n that fits S, and the whole arena needs
  *
  *     total(S) = fixed + schedules(n(S)) + largest scratch(n(S)).

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_gpu_engine.c: an engine on the stand-in (tests/standin) gives what the CPU back end gives, bit for bit: eager,
- * captured, replayed, rebound, in programs of its own and in graphs of the host's. The stand-in's kernels are the CPU's,
- * so this proves the host code (what is launched, with which arguments, in which order), never the kernels. */
+ * captured, replayed, rebound, in programs of its own and in graphs of the host's. The stand-in's kernels are the
+ * CPU's, so this proves the host code (what is launched, with which arguments, in which order), never the kernels. */
 #include "engine/engine.h"
 #include "engine/sequence.h"
 #include "tests/standin/session.h"

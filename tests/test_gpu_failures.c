@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_gpu_failures.c: every call into the runtime made to fail once, in turn, over the life of an engine on the stand-in
- * (tests/standin): open, pool, init, capture, step, prepare, replay, rebind, enqueue, inspection, deinit, release, close.
+ * test_gpu_failures.c: every call into the runtime made to fail once, in turn, over the life of an engine on the
+ * stand-in (tests/standin): open, pool, init, capture, step, prepare, replay, rebind, enqueue, inspection, deinit,
+ * release, close.
  *
  * The public call in which it happens has to say so, with the runtime's own name and code where it has a diag; the same
  * call made again has to succeed; results have to be right in the end; and nothing may be left. Then the same with a

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_gpu_launch.c: which kernel the launch table gives to attention: a tuned one exactly where it serves the layer. */
+ * test_gpu_launch.c: which kernel the launch table gives to attention: a tuned one exactly where it serves the
+ * layer. */
 #include "kernels/gpu/launch.h"
 #include "mlarena/kv_cache.h"
 

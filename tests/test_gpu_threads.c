@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_gpu_threads.c: engines beside each other, each on its own thread and stream; on the stand-in (tests/standin), which
- * proves the host code and never the kernels. */
+ * test_gpu_threads.c: engines beside each other, each on its own thread and stream; on the stand-in (tests/standin),
+ * which proves the host code and never the kernels. */
 #include "engine/engine.h"
 #include "tests/standin/session.h"
 

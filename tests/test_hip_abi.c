@@ -6,8 +6,8 @@
  * Nearly all of it is proved by the compiler: that a struct of ours is theirs, byte for byte, that a constant is
  * theirs, that a function has the parameters that we believe it has (written out here, once as ours and once as
  * theirs) and that each pair is passed alike. A field of runtime.def that is not mentioned here does not compile. What
- * runs is the rest: symbol names, and the numbers that runtime.c keeps to itself. A header that is not there is reported
- * as skipped. */
+ * runs is the rest: symbol names, and the numbers that runtime.c keeps to itself. A header that is not there is
+ * reported as skipped. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -7,8 +7,8 @@
  * two ways from bytes to bf16, which agree to the bit wherever both apply:
  *
  *     ordinary  what real data is made of, few instructions and no branch: 16-byte loads, no NaN byte, a
- * scale that keeps every product in range. It says of each chunk whether it applied. exact     the
- * definition, for any alignment, byte and scale.
+ *               scale that keeps every product in range. It says of each chunk whether it applied.
+ *     exact     the definition, for any alignment, byte and scale.
  *
  * Loading and converting are apart, so that a kernel can load ahead. This file knows no lists and no
  * attention. */
@@ -109,8 +109,9 @@ MLAR_DEVICE mlar_chunk mlar_chunk_load_wide(const mlar_record_form *form, const 
     return chunk;
 }
 
-/* Eight columns from a multiple of 8 on, as the first of a chunk; the scale is left to the caller. For a `wide` form; not
- * `present`: nothing is read. Two loads, not one of this or that width: those would have to wait for one another. */
+/* Eight columns from a multiple of 8 on, as the first of a chunk; the scale is left to the caller. For a `wide`
+ * form; not `present`: nothing is read. Two loads, not one of this or that width: those would have to wait for one
+ * another. */
 MLAR_DEVICE mlar_chunk mlar_chunk_load_eight(const mlar_record_form *form, const mlar_chunk_place *place,
                                              const uint8_t *record, int32_t present) {
     mlar_chunk chunk = mlar_chunk_none(form);

@@ -3,9 +3,10 @@
  * sm90_wide.h: the consuming warpgroups of the tuned NVIDIA engine for 33 to 64 heads at a time, on wgmma.
  *
  * Queries [64 heads] and the key tile [64 tokens] lie in shared memory, 512 or 576 columns wide. The left warpgroup
- * makes the scores S[64 x 64] = Q K^T, their softmax, and the bf16 probabilities P in shared memory; then each warpgroup
- * adds P V for its half of V's 512 columns, V being the key tile read the other way. While the left one's P V is under
- * way it issues the next tile's scores behind it. A head's probabilities are summed in f32, before they are rounded. */
+ * makes the scores S[64 x 64] = Q K^T, their softmax, and the bf16 probabilities P in shared memory; then each
+ * warpgroup adds P V for its half of V's 512 columns, V being the key tile read the other way. While the left one's
+ * P V is under way it issues the next tile's scores behind it. A head's probabilities are summed in f32, before they
+ * are rounded. */
 #ifndef MLAR_KERNELS_GPU_SM90_WIDE_H
 #define MLAR_KERNELS_GPU_SM90_WIDE_H
 

@@ -6,8 +6,9 @@
  *
  * For every number of rows [16 64 128]: the time of a gather of 128 + 512 entries of 448 + 64 dimensions a row,
  * beside that of a plain copy that moves as many bytes (read plus written), and of the same launch without live rows.
- * All are queued back to back over sets of inputs that together do not fit in any cache, turn by turn, and the median
- * of the rounds is printed. The first set's buffer is held against the reference, bit for bit. Exits 1 if it differs. */
+ * All are queued back to back over sets of inputs that together do not fit in any cache, turn by turn, and the
+ * median of the rounds is printed. The first set's buffer is held against the reference, bit for bit. Exits 1 if it
+ * differs. */
 #define _POSIX_C_SOURCE 200809L
 
 #include "kernels/gpu/launch.h"

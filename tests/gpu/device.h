@@ -22,8 +22,8 @@ void device_write(void *memory, const void *from, size_t bytes);
 void device_read(void *to, const void *memory, size_t bytes);
 void device_copy(void *to, const void *from, size_t bytes); /* on the device, queued behind the launches */
 
-/* A kernel of the image of `unit` for `arch` in the folder `images`, by the names that kernels/gpu/CMakeLists.txt gives;
- * an image is loaded once. `dynamic_lds_bytes` is the most it will be launched with. */
+/* A kernel of the image of `unit` for `arch` in the folder `images`, by the names that kernels/gpu/CMakeLists.txt
+ * gives; an image is loaded once. `dynamic_lds_bytes` is the most it will be launched with. */
 device_function *device_function_of(const char *images, const char *unit, const char *arch,
                                     const char *kernel, uint32_t dynamic_lds_bytes);
 void device_launch(const device_function *function, uint32_t blocks, uint32_t threads,

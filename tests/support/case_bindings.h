@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * case_bindings.h: a case as a host would give it: a kind of layer, and bindings. Apart from cases.h, which knows nothing of
- * the public API. */
+ * case_bindings.h: a case as a host would give it: a kind of layer, and bindings. Apart from cases.h, which knows
+ * nothing of the public API. */
 #ifndef TESTS_SUPPORT_CASE_BINDINGS_H
 #define TESTS_SUPPORT_CASE_BINDINGS_H
 

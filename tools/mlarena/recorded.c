@@ -126,8 +126,8 @@ static mlar_status one_step(session *s, mlar_program *program, const mlar_bindin
     return status == MLAR_OK ? mlar_program_replay(program, NULL) : status;
 }
 
-/* Median times in microseconds: of whole steps, and of what is left when nothing has changed: a replay, or (--graph off)
- * an enqueue. */
+/* Median times in microseconds: of whole steps, and of what is left when nothing has changed: a replay, or (--graph
+ * off) an enqueue. */
 static mlar_status time_steps(session *s, mlar_program *program, const mlar_bindings *b,
                               const mlar_step *step, int64_t replays, recorded_outcome *out) {
     double steps[TIMED_STEPS];
