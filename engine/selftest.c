@@ -7,7 +7,7 @@
  * in the kind's own layout (with NaNs and odd scales among them), queries, and lists with padding and wild
  * indices. Then: capture at capacity, replay at capacity, replay at one row, enqueue the same two; all four
  * results of a pair must be equal. Replays that read a stale step, a stale pointer or someone else's scratch
- * differ (TOOLCHAIN lists runtimes that do). The invalid-index counter is put back to what it was. */
+ * differ (engine/gpu/quirks.def has one that does). The invalid-index counter is put back to what it was. */
 #include "engine/selftest.h"
 
 #include "arena/fail.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tiles.c: the choice of row tiles and splits under a budget (DESIGN 3).
+ * tiles.c: the choice of row tiles and splits under a budget.
  *
  * A kind's scratch is a non-increasing function of its number of row tiles n, and for a given n of the cut
  * granule g (rows are cut at multiples of g key tiles, or of more; a granule as long as the longest row means no

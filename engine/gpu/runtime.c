@@ -2,7 +2,7 @@
  *
  * runtime.c: finds a device runtime and resolves its functions.
  *
- * The order (DESIGN 9): the handle that the host gives; a copy that is already mapped in the process, because
+ * The order: the handle that the host gives; a copy that is already mapped in the process, because
  * frameworks carry their own and a second copy would not know their pointers; then the usual names, newest
  * major version first. */
 #define _GNU_SOURCE /* RTLD_NOLOAD is POSIX nowhere, and glibc and musl have it */

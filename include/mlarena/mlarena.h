@@ -108,7 +108,7 @@ enum {
 /* device kinds */
 enum { MLAR_DEVICE_CPU = 0, MLAR_DEVICE_HIP = 1, MLAR_DEVICE_CUDA = 2 };
 
-/* runtime_check: what to do about a device runtime that is known to be bad (engine/gpu/quirks.c) */
+/* runtime_check: what to do about a device runtime that is known to be bad (engine/gpu/quirks.def) */
 enum { MLAR_RUNTIME_WARN = 0, MLAR_RUNTIME_REFUSE = 1, MLAR_RUNTIME_ACCEPT = 2 };
 
 /* update_route: how a change between replays reaches a captured GPU program */
@@ -473,7 +473,7 @@ typedef struct mlar_stats {
     uint64_t enqueues;
     uint64_t set_blocks;          /* launches that carried a change */
     uint64_t runtime_calls;       /* calls into the device runtime made by steady-state functions */
-    uint64_t invalid_indices;     /* device counter of SPEC section 4 */
+    uint64_t invalid_indices;     /* device counter: entries below -1 or past the pool (SPEC.md 4) */
     uint64_t pool_reserved_bytes; /* HIP/CUDA pool attributes, 0 elsewhere */
     uint64_t pool_used_bytes;
     uint64_t pool_used_high_bytes;
