@@ -45,6 +45,7 @@ static void resolve_kind(const mlar_dims *dims, int32_t index, mlar_kind_dims *k
         kind->shape.splits = config->splits > 0 ? config->splits
                                                 : default_splits(config, kind->max_tiles,
                                                                  mlar_ceil_div(kind->shape.workers, groups));
+    mlar_traits_clusters(config, &kind->shape, kind->max_tiles);
     kind->row_tiles = 1;
 }
 

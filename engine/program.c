@@ -241,6 +241,8 @@ mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar
     if (status != MLAR_OK) return status;
     if (slot->written && memcmp(&slot->bound, &bound, sizeof bound) == 0) return MLAR_OK;
     slot->written = 0;
+    /* alignment beyond what was captured is not made use of: another kernel may have other stages behind it */
+    for (int s = 0; s < bound.scope_count; s++) bound.scope[s].wide = slot->bound.scope[s].wide;
     slot->bound = bound;
     return engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK
                ? write_changes(program, stream, diag)

@@ -4,6 +4,7 @@
 #include "engine/sequence.h"
 
 #include "engine/stages.h"
+#include "engine/traits.h"
 #include "kernels/schedule.h"
 
 #include <string.h>
@@ -38,6 +39,13 @@ static void fill_args(const mlar_engine *engine, int32_t kind, const mlar_carrie
     args->capacity_rows = capacity_rows;
 }
 
+/* Is the stage one of this row tile's sequence? combine is not, if attention merges by itself (`merged`). */
+static int belongs(const mlar_engine *engine, int32_t kind, const mlar_stage *stage, int merged) {
+    const mlar_dims *dims = &engine->layout.dims;
+    return stage->at != MLAR_AT_PREPARE && stage->when(dims, &dims->kind[kind]) &&
+           !(merged && stage->at == MLAR_AT_COMBINE);
+}
+
 static mlar_status launch_tile(mlar_engine *engine, int32_t kind, const mlar_stage *stage,
                                const mlar_layer_params *layer, mlar_stage_args *args, int32_t row_begin,
                                void *stream, mlar_diag *diag) {
@@ -49,15 +57,17 @@ static mlar_status launch_tile(mlar_engine *engine, int32_t kind, const mlar_sta
 
 mlar_status mlar_sequence_issue(mlar_engine *engine, int32_t kind, const mlar_carriers *carriers,
                                 int32_t capacity_rows, void *stream, mlar_diag *diag) {
-    const mlar_dims *dims = &engine->layout.dims;
     mlar_stage_args args;
     fill_args(engine, kind, carriers, capacity_rows, &args);
     for (int32_t row = 0; row < capacity_rows; row += args.shape.row_tile)
-        for (int32_t i = 0; i < mlar_stage_count; i++) {
+        for (int32_t i = 0, merged = 0; i < mlar_stage_count; i++) {
             const mlar_stage *stage = &mlar_stages[i];
-            if (stage->at == MLAR_AT_PREPARE || !stage->when(dims, &dims->kind[kind])) continue;
+            if (!belongs(engine, kind, stage, merged)) continue;
             mlar_status status = launch_tile(engine, kind, stage, carriers->layer, &args, row, stream, diag);
             if (status != MLAR_OK) return status;
+            if (stage->at == MLAR_AT_ATTEND)
+                merged = mlar_traits_merges(&engine->layout.dims.config, (int32_t)stage->id, &args,
+                                            carriers->layer);
         }
     return MLAR_OK;
 }

@@ -33,3 +33,14 @@ mlar_status mlar_traits_of(const mlar_config *config, mlar_traits *traits, mlar_
                      "device.arch: no kernels for '%s' (gfx90a, gfx942, gfx950, gfx1100, sm_90)",
                      config->device.arch);
 }
+
+void mlar_traits_clusters(const mlar_config *config, mlar_shape *shape, int32_t max_tiles) {
+    if (config->device.device != MLAR_DEVICE_CPU && config->policy == MLAR_POLICY_BALANCED)
+        mlar_gpu_cluster_traits(config->device.arch, shape, max_tiles);
+}
+
+int32_t mlar_traits_merges(const mlar_config *config, int32_t stage, const mlar_stage_args *args,
+                           const mlar_layer_params *layer) {
+    if (config->device.device == MLAR_DEVICE_CPU) return 0;
+    return mlar_gpu_merges(config->device.arch, stage, args, layer);
+}

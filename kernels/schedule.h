@@ -184,10 +184,25 @@ MLAR_FN int32_t mlar_head_groups(const mlar_shape *shape, int32_t heads_per_grou
     return mlar_ceil_div(shape->heads, heads_per_group);
 }
 
-/* Policy balanced: the largest group that still gives every worker a tile, else the least that is allowed.
- * Keys are converted once for a group, so few large groups are cheaper, unless workers idle. */
-MLAR_FN int32_t mlar_heads_per_group(const mlar_shape *shape, int64_t total_tiles) {
-    int32_t group = shape->heads_per_group_max;
+/* ---- clusters ----
+ *
+ * Where blocks can form clusters, whose blocks read each other's shared memory, the parts of a row can be merged by
+ * those who made them, and no combine need be launched: one cluster for a row and a head group, a block for each part.
+ * Steps of few rows are cut for that: heads in groups of the least size, whose sums fit, and no row into more parts
+ * than a cluster has blocks. Who executes the step, clusters or (in a program for more rows) workers and combine,
+ * shows in no bit. */
+
+/* Parts that a row can have in a step of `rows` rows, if it is one for clusters, else 0. */
+MLAR_FN int32_t mlar_cluster_parts(const mlar_shape *shape, int32_t rows) {
+    return rows <= shape->cluster_rows ? shape->cluster_blocks : 0;
+}
+
+/* ---- policy balanced: head groups ---- */
+
+/* The largest group that still gives every worker a tile, else the least that is allowed. Keys are converted once for
+ * a group, so few large groups are cheaper, unless workers idle. */
+MLAR_FN int32_t mlar_heads_per_group(const mlar_shape *shape, int32_t rows, int64_t total_tiles) {
+    int32_t group = mlar_cluster_parts(shape, rows) ? shape->heads_per_group_min : shape->heads_per_group_max;
     while (group > shape->heads_per_group_min &&
            total_tiles * mlar_head_groups(shape, group) < shape->workers) {
         int32_t lesser = 1; /* the next power of two below */
@@ -209,19 +224,26 @@ MLAR_FN int32_t mlar_heads_per_group(const mlar_shape *shape, int64_t total_tile
  * on 132 units: nearly every row would be cut in two; so none is.) And where all those parts cost more time
  * than the longest row can be spared, no row is cut (64 such rows of 64 heads: in halves, each worker would
  * have 5 tiles fewer, and 16 MB be written and read again). Cuts therefore never lie further apart than a
- * granule, and every multiple of it that a cut passes begins a part. */
+ * granule, and every multiple of it that a cut passes begins a part. In a step for clusters merging costs about a tile
+ * and no more, but the longest row has to do with so many parts as its blocks can make. */
 
-/* The granule if merging were free. */
-MLAR_FN int32_t mlar_share_now(const mlar_shape *shape, int64_t total, int32_t workers) {
-    return mlar_max_i32(mlar_ceil_div((int32_t)total, workers), shape->cut_granule);
+/* What the granule would be if merging were free. `longest`: tiles of the longest row. */
+MLAR_FN int32_t mlar_share_now(const mlar_shape *shape, int32_t rows, int64_t total, int32_t workers,
+                               int32_t longest) {
+    const int32_t parts = mlar_cluster_parts(shape, rows);
+    const int32_t share = mlar_max_i32(mlar_ceil_div((int32_t)total, workers), shape->cut_granule);
+    return parts ? mlar_max_i32(share, mlar_ceil_div(longest, parts)) : share;
 }
 
-/* `longest`: tiles of the longest row; `in_parts`: of all rows that are longer than a share and would be cut. */
-MLAR_FN int32_t mlar_granule_now(const mlar_shape *shape, int32_t share, int32_t longest, int32_t in_parts) {
+/* `in_parts`: tiles of all rows that are longer than a share and would be cut. */
+MLAR_FN int32_t mlar_granule_now(const mlar_shape *shape, int32_t rows, int32_t share, int32_t longest,
+                                 int32_t in_parts) {
     int64_t merged = (int64_t)mlar_ceil_div(in_parts, share) * shape->heads * shape->d_v;
     int64_t spared = longest - share - 1; /* the merge's own launch is worth a tile */
-    return spared * shape->merged_per_tile < merged && shape->merged_per_tile ? mlar_max_i32(share, longest)
-                                                                              : share;
+    int32_t is_worth_it = mlar_cluster_parts(shape, rows)
+                              ? spared > 0
+                              : spared * shape->merged_per_tile >= merged || !shape->merged_per_tile;
+    return is_worth_it ? share : mlar_max_i32(share, longest);
 }
 
 MLAR_FN int32_t mlar_balanced_workers(const mlar_shape *shape, int32_t heads_per_group, int64_t total) {

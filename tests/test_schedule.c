@@ -76,6 +76,10 @@ static plan *draw_plan(uint64_t *random) {
     shape->max_rows = MAX_ROWS;
     shape->d_v = 512;
     shape->merged_per_tile = case_random_below(random, 2) ? 0 : 1 + case_random_below(random, 100000);
+    if (case_random_below(random, 2)) {
+        shape->cluster_blocks = 2 + case_random_below(random, 7);
+        shape->cluster_rows = 1 + case_random_below(random, MAX_ROWS);
+    }
     args->row_begin = 0;
     args->row_count = args->capacity_rows;
     return p;
@@ -100,8 +104,8 @@ typedef struct ledger {
     int32_t slot_heads[MAX_SLOTS];
 } ledger;
 
-/* What the cuts of a row tile are multiples of: the shape's granule, or a worker's share of the tiles; or the longest
- * row, so that none is cut. */
+/* What the cuts of a row tile are multiples of: the shape's granule, or a worker's share of the tiles, or, in clusters,
+ * a block's share of the longest row; or that row, so that none is cut. */
 static int32_t granule_of(const plan *p) {
     const mlar_stage_args *args = &p->args;
     const mlar_schedule_head *head = mlar_schedule_head_of(args, args->row_begin);
@@ -113,8 +117,12 @@ static int32_t granule_of(const plan *p) {
     }
     share =
         mlar_max_i32((total + head->workers - 1) / mlar_max_i32(head->workers, 1), args->shape.cut_granule);
+    const int32_t in_clusters =
+        args->shape.cluster_blocks && end - args->row_begin <= args->shape.cluster_rows;
+    if (in_clusters)
+        share = mlar_max_i32(share, (longest + args->shape.cluster_blocks - 1) / args->shape.cluster_blocks);
     if (head->granule != share) {
-        assert_int_not_equal(args->shape.merged_per_tile, 0);
+        assert_true(args->shape.merged_per_tile != 0 || (in_clusters && share + 1 >= longest));
         assert_int_equal(head->granule, mlar_max_i32(share, longest));
     }
     return head->granule;
@@ -152,6 +160,20 @@ static void walk_units(plan *p, ledger *book) {
     }
 }
 
+/* What clusters rely on: a block for each part, and part p begins at p granules. */
+static void check_clusters(const plan *p, const ledger *book, int32_t end) {
+    const mlar_stage_args *args = &p->args;
+    const mlar_schedule_head *head = mlar_schedule_head_of(args, args->row_begin);
+    if (args->shape.splits || mlar_cluster_parts(&args->shape, end - args->row_begin) == 0) return;
+    assert_int_equal(head->heads_per_group, args->shape.heads_per_group_min);
+    for (int32_t row = args->row_begin; row < end; ++row) {
+        const mlar_row_parts parts = mlar_row_parts_of(args, &args->layer, row);
+        assert_true(parts.parts <= args->shape.cluster_blocks);
+        for (int32_t part = 0; parts.parts > 1 && part < parts.parts; ++part)
+            assert_int_equal(book->slot_of[row][part * head->granule], parts.first_slot + part);
+    }
+}
+
 /* Everything that attend and combine rely on, for one row tile. */
 static void check_row_tile(plan *p, ledger *book) {
     mlar_stage_args *args = &p->args;
@@ -179,6 +201,7 @@ static void check_row_tile(plan *p, ledger *book) {
         used += parts.parts;
         assert_true(next <= bound);
     }
+    check_clusters(p, book, end);
     if (args->shape.splits == 0) {
         const mlar_schedule_head *head = mlar_schedule_head_of(args, args->row_begin);
         assert_int_equal(head->slots, used);
@@ -279,7 +302,7 @@ static void heads_per_group(void **state) {
                                               .workers = 132,
                                               .heads_per_group_min = least,
                                               .heads_per_group_max = most};
-                    const int32_t group = mlar_heads_per_group(&shape, tiles);
+                    const int32_t group = mlar_heads_per_group(&shape, 1, tiles);
                     int32_t expected = least;
                     for (int32_t g = most; g >= least; g /= 2)
                         if (tiles * ((heads[h] + g - 1) / g) >= 132) {
@@ -291,10 +314,10 @@ static void heads_per_group(void **state) {
     { /* all heads or eight, with 24 heads: 24, 16, 8 */
         const mlar_shape shape = {
             .heads = 24, .workers = 100, .heads_per_group_min = 8, .heads_per_group_max = 24};
-        assert_int_equal(mlar_heads_per_group(&shape, 100), 24);
-        assert_int_equal(mlar_heads_per_group(&shape, 50), 16);
-        assert_int_equal(mlar_heads_per_group(&shape, 34), 8);
-        assert_int_equal(mlar_heads_per_group(&shape, 3), 8);
+        assert_int_equal(mlar_heads_per_group(&shape, 1, 100), 24);
+        assert_int_equal(mlar_heads_per_group(&shape, 1, 50), 16);
+        assert_int_equal(mlar_heads_per_group(&shape, 1, 34), 8);
+        assert_int_equal(mlar_heads_per_group(&shape, 1, 3), 8);
     }
 }
 
@@ -342,6 +365,36 @@ static void splits_are_worth_their_merge(void **state) {
                                      cases[i].more_tiles),
                          cases[i].granule);
     assert_int_equal(granule_for(64, 0, 64, 10, 0, 0), 5);
+}
+
+/* Steps of few rows are cut for clusters: into no more parts than those have blocks, whatever a merge in memory costs,
+ * but not for the sake of one tile. */
+static void clusters_bound_the_parts(void **state) {
+    static const struct {
+        int32_t rows, total, longest, granule;
+    } cases[] = {
+        {1, 10, 10, 2},   {1, 7, 7, 2},    {1, 4, 4, 1},      {1, 2, 2, 2}, {16, 160, 10, 2},
+        {22, 220, 10, 2}, {22, 60, 18, 4}, {23, 230, 10, 10}, /* not for clusters any more: the merge costs too much */
+    };
+    const mlar_shape shape = {.heads = 64,
+                              .heads_per_group_min = 16,
+                              .heads_per_group_max = 64,
+                              .workers = 132,
+                              .d_v = 512,
+                              .cut_granule = 1,
+                              .merged_per_tile = 1,
+                              .cluster_rows = 22,
+                              .cluster_blocks = 5};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        const int32_t workers = mlar_min_i32(cases[i].total, 132);
+        assert_int_equal(mlar_cluster_parts(&shape, cases[i].rows), cases[i].rows <= 22 ? 5 : 0);
+        const int32_t share =
+            mlar_share_now(&shape, cases[i].rows, cases[i].total, workers, cases[i].longest);
+        assert_int_equal(mlar_granule_now(&shape, cases[i].rows, share, cases[i].longest, cases[i].total),
+                         cases[i].granule);
+        assert_int_equal(mlar_heads_per_group(&shape, cases[i].rows, 1000), cases[i].rows <= 22 ? 16 : 64);
+    }
 }
 
 /* A row's tiles cover its lists: each entry once, window first, never both scopes. */
@@ -415,6 +468,7 @@ int main(void) {
         cmocka_unit_test(every_tile_once),
         cmocka_unit_test(cuts_are_even),
         cmocka_unit_test(splits_are_worth_their_merge),
+        cmocka_unit_test(clusters_bound_the_parts),
         cmocka_unit_test(capacity_is_not_felt),
         cmocka_unit_test(heads_per_group),
         cmocka_unit_test(tiles_cover_the_lists),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_stages.c: the table of stages is a sequence: in order, each buffer written before it is read. */
+ * test_stages.c: the table of stages is a sequence: in order, each buffer written before it is read. And what of it a
+ * back end gets to launch. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,8 @@
 
 #include "engine/buffers.h"
 #include "engine/dims.h"
+#include "engine/engine.h"
+#include "engine/sequence.h"
 #include "engine/stages.h"
 #include "tests/support/engine_case.h"
 
@@ -72,7 +75,69 @@ static void test_every_variant(void **state) {
     }
 }
 
+/* ---- what is launched ---- */
+
+enum { NOTED = 16 };
+static int32_t noted[NOTED], noted_count;
+
+static mlar_status note_launch(void *state, const mlar_launch *launch, void *stream, mlar_diag *diag) {
+    (void)state, (void)stream, (void)diag;
+    assert_true(noted_count < NOTED);
+    noted[noted_count++] = (int32_t)launch->id;
+    return MLAR_OK;
+}
+
+/* The last stage that a layer of so many rows takes. */
+static int32_t last_stage(const mlar_config *config, int32_t wide, int32_t capacity_rows) {
+    static const mlar_backend notes = {.name = "notes", .launch = note_launch};
+    mlar_engine engine = {.backend = &notes};
+    mlar_layer_params layer = {.scope_count = 2};
+    const mlar_step_params step = {.rows = 1};
+    const mlar_carriers carriers = {.layer = &layer, .step = &step};
+    mlar_arena_core arena = {.base = (unsigned char *)&layer, .plan = &engine.layout.plan};
+    mlar_diag diag = DIAG_INIT;
+    for (int s = 0; s < 2; s++) layer.scope[s].layout = MLAR_LAYOUT_DSV4, layer.scope[s].wide = wide;
+    MUST(mlar_layout_make(config, &engine.layout, &diag));
+    assert_true(engine.layout.dims.kind[0].shape.slot_limit >
+                0); /* programs for many rows need a workspace */
+    engine.arena = &arena;
+    noted_count = 0;
+    MUST(mlar_sequence_issue(&engine, 0, &carriers, capacity_rows, NULL, &diag));
+    assert_true(noted_count <= mlar_sequence_nodes(&engine.layout.dims, 0, capacity_rows));
+    return noted[noted_count - 1];
+}
+
+/* Where clusters merge the parts of rows, nothing is left to combine: for few rows, on a device that has clusters. */
+static void test_combine_only_for_the_unmerged(void **state) {
+    (void)state;
+    mlar_config config = variant(MLAR_STRATEGY_DIRECT, MLAR_POLICY_BALANCED, 0);
+    MUST(mlar_device_profile_named(&config.device, "h100", NULL));
+    config.kind_count = 1;
+    config.kinds[0].scope_count = 2;
+    config.kinds[0].scope[0].width = 128;
+    config.kinds[0].scope[1] = config.kinds[0].scope[0];
+    config.kinds[0].scope[1].width = 512;
+    config.heads = 16;
+    config.max_rows = 64;
+    assert_int_equal(last_stage(&config, 1, 1), MLAR_STAGE_ATTEND_DIRECT);
+    assert_int_equal(last_stage(&config, 1, 22), MLAR_STAGE_ATTEND_DIRECT);
+    assert_int_equal(last_stage(&config, 1, 23), MLAR_STAGE_COMBINE);
+    assert_int_equal(last_stage(&config, 0, 1), MLAR_STAGE_COMBINE); /* the portable kernels do not merge */
+    config.strategy = MLAR_STRATEGY_GATHER;
+    assert_int_equal(last_stage(&config, 0, 1), MLAR_STAGE_ATTEND_GATHERED);
+    config.strategy = MLAR_STRATEGY_DIRECT;
+    config.kinds[0].scope[1].width = 8192; /* all units together are faster */
+    assert_int_equal(last_stage(&config, 1, 1), MLAR_STAGE_COMBINE);
+    config.kinds[0].scope[1].width = 512;
+    config.policy = MLAR_POLICY_BATCH_INVARIANT;
+    assert_int_equal(last_stage(&config, 1, 1), MLAR_STAGE_COMBINE);
+    config.policy = MLAR_POLICY_BALANCED;
+    MUST(mlar_device_profile_named(&config.device, "mi300x", NULL));
+    assert_int_equal(last_stage(&config, 1, 1), MLAR_STAGE_COMBINE);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_in_order), cmocka_unit_test(test_every_variant)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_in_order), cmocka_unit_test(test_every_variant),
+                                       cmocka_unit_test(test_combine_only_for_the_unmerged)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,20 +30,20 @@ static void prepare_row_tile(const mlar_stage_args *args, int32_t row_begin, int
     mlar_schedule_head *head = mlar_schedule_head_of(args, row_begin);
     mlar_schedule_cut *cuts = mlar_schedule_cuts_of(args, row_begin);
     int64_t total = 0, position = 0;
-    int32_t slots = 0, longest = 0;
+    int32_t slots = 0, longest = 0, rows = row_end - row_begin;
 
     for (int32_t row = row_begin; row < row_end; ++row) {
         const int32_t tiles = mlar_row_lists_of(layer, row).tiles;
         total += tiles;
         longest = mlar_max_i32(longest, tiles);
     }
-    head->heads_per_group = mlar_heads_per_group(shape, total);
+    head->heads_per_group = mlar_heads_per_group(shape, rows, total);
     head->workers = mlar_balanced_workers(shape, head->heads_per_group, total);
     head->granule = 1;
     if (total) {
-        const int32_t share = mlar_share_now(shape, total, head->workers);
+        const int32_t share = mlar_share_now(shape, rows, total, head->workers, longest);
         head->granule =
-            mlar_granule_now(shape, share, longest, tiles_in_parts(layer, row_begin, row_end, share));
+            mlar_granule_now(shape, rows, share, longest, tiles_in_parts(layer, row_begin, row_end, share));
     }
 
     for (int32_t row = row_begin; row < row_end; ++row) {

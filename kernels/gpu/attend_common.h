@@ -196,10 +196,16 @@ MLAR_DEVICE float mlar_softmax_moved(float from, float to) {
 
 /* ---- results ---- */
 
+MLAR_DEVICE float mlar_sink_of(const mlar_layer_params *layer, int32_t head) {
+    return layer->sink ? mlar_load_f32(layer->sink + head) : -MLAR_INF;
+}
+
 /* What the sums of a finished row are multiplied with; l == 0 says that nothing counted. */
-MLAR_DEVICE float mlar_row_factor(const mlar_layer_params *layer, int32_t head, float m, float l) {
-    const float sink = layer->sink ? mlar_load_f32(layer->sink + head) : -MLAR_INF;
+MLAR_DEVICE float mlar_factor_of(const mlar_layer_params *layer, float sink, float m, float l) {
     return l == 0.0f ? 0.0f : 1.0f / (l + (layer->sink ? mlar_exp(sink - m) : 0.0f));
+}
+MLAR_DEVICE float mlar_row_factor(const mlar_layer_params *layer, int32_t head, float m, float l) {
+    return mlar_factor_of(layer, mlar_sink_of(layer, head), m, l);
 }
 
 /* Natural, without the sink. */

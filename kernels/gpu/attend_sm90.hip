@@ -8,7 +8,8 @@
  * One block of 16 warps a multiprocessor, one launch for all head counts: eight warps fetch key tiles (and convert them:
  * sm90_fetch.h, sm90_fetch_v32.h; or need not: sm90_plain.h); the other eight attend, by one of two ways that the
  * schedule's head group decides: more than 32 heads on wgmma (sm90_wide.h), up to 32 on mma (sm90_narrow.h). Kernels
- * differ in who fetches, and in how tiles lie in shared memory (sm90_work.h). The registers of a multiprocessor are
+ * differ in who fetches, and in how tiles lie in shared memory (sm90_work.h). Of each there is a second one for steps of
+ * few rows, in clusters that merge the parts of a row by themselves (sm90_merge.h), on mma alone. The registers of a multiprocessor are
  * dealt out by role: 128 each at launch, then 512 to four threads, one of each warpgroup. */
 #include "kernels/gpu/attend_sizes.h"
 #include "kernels/gpu/sm90_fetch.h"
@@ -23,11 +24,12 @@ static_assert(SM90_THREADS == MLAR_SM90_THREADS, "the launch and the roles agree
 
 extern __shared__ __align__(1024) uint8_t sm90_shared[];
 
-template <class cache, void (*fetch)(const sm90_block *)>
+/* `merged`: in clusters, which merge the parts of rows; else alone, and combine does. */
+template <class cache, void (*fetch)(const sm90_block *), bool merged = false>
 MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
     sm90_control *control = (sm90_control *)(sm90_shared + SM90_AT_CONTROL);
     const int32_t thread = mlar_thread(), group = mlar_uniform(thread / SM90_GROUP);
-    const int32_t heads_per_group = mlar_heads_per_group_now(args);
+    const int32_t heads_per_group = merged ? SM90_MERGE_HEADS : mlar_heads_per_group_now(args);
     sm90_block b;
     b.args = args;
     b.layer = &control->layer;
@@ -36,7 +38,8 @@ MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
 
     if (thread < (int32_t)(sizeof(mlar_layer_params) / 8))
         ((uint64_t *)&control->layer)[thread] = ((const uint64_t *)mlar_layer_of(args))[thread];
-    if (thread / 32 == SM90_CONSUMERS / 32) sm90_share_of(args, &control->share);
+    if (merged && thread == SM90_CONSUMERS) sm90_merge_share_of(args, control);
+    if (!merged && thread / 32 == SM90_CONSUMERS / 32) sm90_share_of(args, &control->share);
     if (thread == SM90_CONSUMERS - 1) {
         const float scale = mlar_layer_of(args)->scale;
         const int32_t shift = mlar_query_shift(scale);
@@ -60,6 +63,9 @@ MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
         SM90_REGISTERS_LESS(80);
         fetch(&b);
         if (control->layer.tail_zero) sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_FETCHERS);
+    } else if (merged) {
+        SM90_REGISTERS_MORE(176);
+        sm90_narrow<cache, 1, true>(&b);
     } else if (heads_per_group <= SM90_NARROW_HEADS) {
         SM90_REGISTERS_MORE(176);
         if (heads_per_group <= 16)
@@ -75,12 +81,16 @@ MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
     }
 }
 
-#define SM90_KERNEL(name, cache, fetch)                                                                      \
+#define SM90_KERNEL(name, cache, ...)                                                                        \
     MLAR_KERNEL MLAR_BLOCK(SM90_THREADS) void name(MLAR_BY_VALUE(mlar_stage_args) by_value) {                \
-        sm90_attend<cache, fetch>(MLAR_ARGS(mlar_stage_args, by_value));                                     \
+        sm90_attend<cache, __VA_ARGS__>(MLAR_ARGS(mlar_stage_args, by_value));                               \
     }
-SM90_KERNEL(mlar_attend_direct_sm90, sm90_dsv4, sm90_fetch)
-SM90_KERNEL(mlar_attend_direct_sm90_v32, sm90_v32, sm90_fetch_v32)
-SM90_KERNEL(mlar_attend_direct_sm90_bf16, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, false>))
-SM90_KERNEL(mlar_attend_gathered_sm90, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, true>))
-SM90_KERNEL(mlar_attend_gathered_sm90_v32, sm90_v32, (sm90_fetch_plain<sm90_v32, true>))
+/* Alone and in clusters. */
+#define SM90_KERNELS(name, cache, fetch)                                                                     \
+    SM90_KERNEL(name, cache, fetch)                                                                          \
+    SM90_KERNEL(name##_merged, cache, fetch, true)
+SM90_KERNELS(mlar_attend_direct_sm90, sm90_dsv4, sm90_fetch)
+SM90_KERNELS(mlar_attend_direct_sm90_v32, sm90_v32, sm90_fetch_v32)
+SM90_KERNELS(mlar_attend_direct_sm90_bf16, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, false>))
+SM90_KERNELS(mlar_attend_gathered_sm90, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, true>))
+SM90_KERNELS(mlar_attend_gathered_sm90_v32, sm90_v32, (sm90_fetch_plain<sm90_v32, true>))

@@ -7,28 +7,23 @@
  * waits for memory most of the time, also for its instructions, which nobody has fetched before: so there are many
  * waves, all that registers allow; the code is short; the sums are asked for before it is known what they weigh; and
  * what attention does not write is read before its end. Rows of one part are finished already. */
-#include "kernels/gpu/attend_common.h"
 #include "kernels/gpu/attend_sizes.h"
+#include "kernels/gpu/merge.h"
 
 #define THREADS   MLAR_BLOCK_THREADS
 #define WAVES     (THREADS / MLAR_WAVE)
 #define IN_FLIGHT 6 /* parts whose loads are under way together */
 
-typedef struct head_sums {
-    float out[4];
-    float m, l;
-} head_sums;
-
 /* Sums over the row's parts: m and l; out of the lane's columns from `column` on, if it has any (`mine`). */
 template <int columns>
-MLAR_DEVICE head_sums merge(const mlar_stage_args *args, mlar_row_parts row, int32_t head, int32_t column,
-                            int32_t mine) {
+MLAR_DEVICE mlar_merged merge(const mlar_stage_args *args, mlar_row_parts row, int32_t head, int32_t column,
+                              int32_t mine) {
     const int32_t out_stride = args->shape.heads * args->shape.d_v, ml_stride = 2 * args->shape.heads;
     const int64_t first = (int64_t)row.first_slot * args->shape.heads + head;
     const float *const out = args->partial_out + first * args->shape.d_v + column;
     const float *const ml = args->partial_ml + 2 * first;
     const int32_t lane = mlar_lane(), parts = row.parts;
-    head_sums sums = {{0.0f, 0.0f, 0.0f, 0.0f}, -MLAR_INF, 0.0f};
+    mlar_merged sums = {{0.0f, 0.0f, 0.0f, 0.0f}, -MLAR_INF, 0.0f};
     float pair[2], part[IN_FLIGHT][columns]; /* a lane's (m, l); the columns */
     mlar_load_fresh(pair, ml + lane * ml_stride, lane < parts);
     MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p)
@@ -41,12 +36,9 @@ MLAR_DEVICE head_sums merge(const mlar_stage_args *args, mlar_row_parts row, int
     }
     sums.m = mlar_lanes_max(sums.m, MLAR_WAVE);
     MLAR_NO_UNROLL for (int32_t base = 0;;) {
-        const float moved = mlar_softmax_moved(pair[0], sums.m), l = moved * pair[1];
-        MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p) if (base + p < parts) {
-            const float weight = mlar_lane_get_f32(moved, p);
-            sums.l += mlar_lane_get_f32(l, p);
-            MLAR_UNROLL for (int32_t i = 0; i < columns; ++i) sums.out[i] += weight * part[p][i];
-        }
+        const mlar_weights weights = mlar_merge_weights(&sums, pair);
+        MLAR_UNROLL for (int32_t p = 0; p < IN_FLIGHT; ++p) if (base + p < parts)
+            mlar_merge_add(&sums, mlar_merge_weigh(&sums, weights, p), part[p]);
         base += IN_FLIGHT;
         if (base >= parts) return sums;
         mlar_load_fresh(pair, ml + (base + lane) * ml_stride, lane < IN_FLIGHT && base + lane < parts);
@@ -60,13 +52,9 @@ template <int columns>
 MLAR_DEVICE void finish_stretch(const mlar_stage_args *args, const mlar_layer_params *layer, int32_t row,
                                 mlar_row_parts parts, int32_t head, int32_t stretch) {
     const int32_t column = (stretch * MLAR_WAVE + mlar_lane()) * columns, mine = column < args->shape.d_v;
-    const head_sums sums = merge<columns>(args, parts, head, column, mine);
-    const float factor = mlar_row_factor(layer, head, sums.m, sums.l);
-    const int64_t at = row * layer->out_row_stride + head * layer->out_head_stride + column;
-    float out[columns];
-    MLAR_UNROLL for (int32_t i = 0; i < columns; ++i) out[i] = mlar_out_of(sums.out[i], factor);
-    if (mine) mlar_out_store(layer, at, out);
-    if (column == 0) mlar_lse_store(layer, row, head, mlar_lse_of(sums.m, sums.l));
+    const mlar_merged sums = merge<columns>(args, parts, head, column, mine);
+    mlar_merge_store<columns>(layer, row, head, column, mine, &sums,
+                              mlar_row_factor(layer, head, sums.m, sums.l));
 }
 
 MLAR_KERNEL MLAR_BLOCKS(THREADS,

@@ -14,6 +14,7 @@
 /* An engine made for one family and one source of keys of the models' sizes. */
 typedef struct tuned_engine {
     const char *unit, *kernel;
+    const char *merged; /* the same in clusters (schedule.h), or null */
     uint32_t threads, lds_bytes;
     int32_t block_for_each_unit; /* else a block for each compute unit, which takes units in turns */
     int32_t stage;
@@ -26,20 +27,20 @@ enum { ANY = -1 };
 /* Of a family, ended by one without a name. Attention over gathered rows does not see what they were made from, and
  * bf16 is the same on either side of the boundary between nope and rope. */
 static const tuned_engine sm90_engines[] = {
-    {"attend_sm90", "mlar_attend_direct_sm90", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
-     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_DSV4, 448, 512},
-    {"attend_sm90", "mlar_attend_direct_sm90_v32", MLAR_SM90_THREADS, MLAR_SM90_V32_LDS_BYTES, 1,
-     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_V32, 512, 576},
-    {"attend_sm90", "mlar_attend_direct_sm90_bf16", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
-     MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_BF16, ANY, 512},
-    {"attend_sm90", "mlar_attend_gathered_sm90", MLAR_SM90_THREADS, MLAR_SM90_LDS_BYTES, 1,
-     MLAR_STAGE_ATTEND_GATHERED, ANY, ANY, 512},
-    {"attend_sm90", "mlar_attend_gathered_sm90_v32", MLAR_SM90_THREADS, MLAR_SM90_V32_LDS_BYTES, 1,
-     MLAR_STAGE_ATTEND_GATHERED, ANY, ANY, 576},
+    {"attend_sm90", "mlar_attend_direct_sm90", "mlar_attend_direct_sm90_merged", MLAR_SM90_THREADS,
+     MLAR_SM90_LDS_BYTES, 1, MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_DSV4, 448, 512},
+    {"attend_sm90", "mlar_attend_direct_sm90_v32", "mlar_attend_direct_sm90_v32_merged", MLAR_SM90_THREADS,
+     MLAR_SM90_V32_LDS_BYTES, 1, MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_V32, 512, 576},
+    {"attend_sm90", "mlar_attend_direct_sm90_bf16", "mlar_attend_direct_sm90_bf16_merged", MLAR_SM90_THREADS,
+     MLAR_SM90_LDS_BYTES, 1, MLAR_STAGE_ATTEND_DIRECT, MLAR_LAYOUT_BF16, ANY, 512},
+    {"attend_sm90", "mlar_attend_gathered_sm90", "mlar_attend_gathered_sm90_merged", MLAR_SM90_THREADS,
+     MLAR_SM90_LDS_BYTES, 1, MLAR_STAGE_ATTEND_GATHERED, ANY, ANY, 512},
+    {"attend_sm90", "mlar_attend_gathered_sm90_v32", "mlar_attend_gathered_sm90_v32_merged",
+     MLAR_SM90_THREADS, MLAR_SM90_V32_LDS_BYTES, 1, MLAR_STAGE_ATTEND_GATHERED, ANY, ANY, 576},
     {0},
 };
 static const tuned_engine wave_engines[] = {
-    {"attend_wave", "mlar_attend_direct_wave", MLAR_BLOCK_THREADS, 0, 0, MLAR_STAGE_ATTEND_DIRECT,
+    {"attend_wave", "mlar_attend_direct_wave", NULL, MLAR_BLOCK_THREADS, 0, 0, MLAR_STAGE_ATTEND_DIRECT,
      MLAR_LAYOUT_DSV4, 448, 512},
     {0},
 };
@@ -87,6 +88,62 @@ int32_t mlar_gpu_traits(const char *arch, int32_t heads, int32_t *heads_per_grou
 int32_t mlar_gpu_merged_per_tile(const char *arch, int32_t nope, int32_t rope) {
     const gpu_arch *known = arch_of(arch);
     return known && rope == 64 && (nope == 448 || nope == 512) ? known->merged_per_tile : 0;
+}
+
+/* ---- clusters ---- */
+
+/* Blocks of a cluster, at most (what every device with clusters can); heads of a group, at least, for what fewer would
+ * spare of the merge they cost in products; tiles that a row may take longer in clusters, for what combine would. */
+enum { CLUSTER_BLOCKS = 8, CLUSTER_HEADS = 2, CLUSTER_TILES_MORE = 1 };
+
+/* Clusters of so many blocks, one of which fills a multiprocessor, that surely run at once. They lie within a group of
+ * at least 16 multiprocessors, of which some may be missing in one. (An H100 of 132 takes 66, 39, 30, 22, 17, 15, 15 of
+ * 2 to 8.) */
+static int32_t clusters_at_once(int32_t units, int32_t blocks) {
+    return units < 32 ? 1 : (units / 16 - 1) * (16 / blocks) + 1;
+}
+
+/* Is there a tuned engine for these sizes that merges? */
+static int32_t may_merge(const gpu_arch *arch, const mlar_shape *shape) {
+    for (const tuned_engine *tuned = arch->tuned; tuned && tuned->unit; tuned++)
+        if (tuned->merged && tuned->d_qk == shape->d_qk && shape->d_v == 512) return 1;
+    return 0;
+}
+
+/* Tiles in a row's longest part, in a step of `rows` rows of max_tiles tiles, by the policy's own choices. */
+static int32_t tiles_taken(const mlar_shape *shape, int32_t rows, int32_t max_tiles) {
+    const int64_t total = (int64_t)rows * max_tiles;
+    const int32_t group = mlar_heads_per_group(shape, rows, total);
+    const int32_t workers = mlar_balanced_workers(shape, group, total);
+    const int32_t share = mlar_share_now(shape, rows, total, workers, max_tiles);
+    return mlar_granule_now(shape, rows, share, max_tiles, max_tiles > share ? (int32_t)total : 0);
+}
+
+void mlar_gpu_cluster_traits(const char *arch, mlar_shape *shape, int32_t max_tiles) {
+    const gpu_arch *known = arch_of(arch);
+    const int32_t tiles = mlar_ceil_div(max_tiles, CLUSTER_BLOCKS), blocks = mlar_ceil_div(max_tiles, tiles);
+    const int32_t groups = mlar_head_groups(shape, shape->heads_per_group_min);
+    mlar_shape clusters = *shape;
+    shape->cluster_rows = shape->cluster_blocks = 0;
+    if (known == NULL || !may_merge(known, shape) || tiles == max_tiles) return;
+    clusters.cluster_blocks = blocks;
+    clusters.cluster_rows = mlar_min_i32(shape->max_rows, clusters_at_once(shape->workers, blocks) / groups);
+    for (int32_t rows = 1; rows <= clusters.cluster_rows; rows++)
+        if (tiles_taken(&clusters, rows, max_tiles) >
+            tiles_taken(shape, rows, max_tiles) + CLUSTER_TILES_MORE)
+            clusters.cluster_rows = rows - 1;
+    if (clusters.cluster_rows == 0) return;
+    shape->cluster_rows = clusters.cluster_rows;
+    shape->cluster_blocks = blocks;
+}
+
+/* Head groups of a row: the more the better, if only all run at once. */
+static int32_t cluster_groups(const mlar_shape *shape, int32_t rows) {
+    int32_t heads = CLUSTER_HEADS;
+    while (heads < shape->heads_per_group_min &&
+           rows * mlar_head_groups(shape, heads) > clusters_at_once(shape->workers, shape->cluster_blocks))
+        heads *= 2;
+    return mlar_head_groups(shape, mlar_min_i32(heads, shape->heads_per_group_min));
 }
 
 /* ---- attention ---- */
@@ -204,6 +261,28 @@ static int32_t tuned_launch(const tuned_engine *tuned, uint32_t blocks, mlar_gpu
     return 1;
 }
 
+/* The one whose clusters serve the launch, or null. */
+static const tuned_engine *merging(const gpu_arch *arch, int32_t stage, const mlar_stage_args *args,
+                                   const mlar_layer_params *layer) {
+    const tuned_engine *tuned = tuned_for(arch, stage, &args->shape, layer);
+    const int32_t is_small = args->shape.splits == 0 && mlar_cluster_parts(&args->shape, args->row_count) > 0;
+    return tuned && tuned->merged && is_small ? tuned : NULL;
+}
+
+static int32_t merged_launch(const tuned_engine *tuned, int32_t clusters, int32_t blocks,
+                             mlar_gpu_launch *launch) {
+    (void)tuned_launch(tuned, (uint32_t)(clusters * blocks), launch);
+    launch->kernel = tuned->merged;
+    launch->cluster_blocks = (uint32_t)blocks;
+    return 1;
+}
+
+int32_t mlar_gpu_merges(const char *arch, int32_t stage, const mlar_stage_args *args,
+                        const mlar_layer_params *layer) {
+    const gpu_arch *known = arch_of(arch);
+    return known && merging(known, stage, args, layer);
+}
+
 int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_args *args,
                            const mlar_layer_params *layer, mlar_gpu_launch *launch) {
     const gpu_arch *known = arch_of(arch);
@@ -220,6 +299,10 @@ int32_t mlar_gpu_launch_of(const char *arch, int32_t stage, const mlar_stage_arg
                             launch);
     case MLAR_STAGE_ATTEND_GATHERED:
     case MLAR_STAGE_ATTEND_DIRECT:
+        tuned = merging(known, stage, args, layer);
+        if (tuned)
+            return merged_launch(tuned, args->row_count * cluster_groups(&args->shape, args->row_count),
+                                 args->shape.cluster_blocks, launch);
         tuned = tuned_for(known, stage, &args->shape, layer);
         if (tuned)
             return tuned_launch(tuned,
@@ -251,7 +334,9 @@ int32_t mlar_gpu_kernel_at(const char *arch, int32_t index, mlar_gpu_launch *ker
         for (int32_t direct = 0; direct < 2; direct++)
             if (index-- == 0) return attend_launch(known, &attend_kernels[i], direct, 1, kernel);
     }
-    for (const tuned_engine *tuned = known->tuned; tuned && tuned->unit; tuned++)
+    for (const tuned_engine *tuned = known->tuned; tuned && tuned->unit; tuned++) {
         if (index-- == 0) return tuned_launch(tuned, 1, kernel);
+        if (tuned->merged && index-- == 0) return merged_launch(tuned, 1, CLUSTER_BLOCKS, kernel);
+    }
     return 0;
 }

@@ -39,6 +39,13 @@ int32_t mlar_gpu_kernel_at(const char *arch, int32_t index, mlar_gpu_launch *ker
  * architecture. */
 int32_t mlar_gpu_traits(const char *arch, int32_t heads, int32_t *heads_per_group_min,
                         int32_t *heads_per_group_max);
+/* Does the launch of this attention stage merge the parts of its rows by itself, in clusters? Then no combine is to
+ * follow it. */
+int32_t mlar_gpu_merges(const char *arch, int32_t stage, const mlar_stage_args *args,
+                        const mlar_layer_params *layer);
+
+/* shape->cluster_rows and cluster_blocks, by everything else in the shape and the tiles of its longest row. */
+void mlar_gpu_cluster_traits(const char *arch, mlar_shape *shape, int32_t max_tiles);
 /* What shape.merged_per_tile is to be for the direct strategy, by the models' head dimensions alone; else 0. */
 int32_t mlar_gpu_merged_per_tile(const char *arch, int32_t nope, int32_t rope);
 

@@ -142,12 +142,12 @@ MLAR_KERNEL MLAR_BLOCK(THREADS) void mlar_prepare(MLAR_BY_VALUE(mlar_stage_args)
         const int32_t rows = mlar_live_rows_within(live, begin, count);
         int32_t longest;
         const int32_t total = count_tiles(args, &layer, &shared, begin, rows, &longest);
-        const int32_t heads_per_group = mlar_heads_per_group(&args->shape, total);
+        const int32_t heads_per_group = mlar_heads_per_group(&args->shape, rows, total);
         const int32_t workers = mlar_balanced_workers(&args->shape, heads_per_group, total);
         int32_t granule = 1, slots = 0;
         if (total) {
-            const int32_t share = mlar_share_now(&args->shape, total, workers);
-            granule = mlar_granule_now(&args->shape, share, longest,
+            const int32_t share = mlar_share_now(&args->shape, rows, total, workers, longest);
+            granule = mlar_granule_now(&args->shape, rows, share, longest,
                                        tiles_in_parts(args, &shared, begin, rows, share));
             slots = cut_rows(args, &shared, begin, rows, total, workers, granule);
         }

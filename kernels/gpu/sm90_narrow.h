@@ -11,6 +11,7 @@
 #define MLAR_KERNELS_GPU_SM90_NARROW_H
 
 #include "kernels/gpu/sm90_finish.h"
+#include "kernels/gpu/sm90_merge.h"
 #include "kernels/gpu/sm90_wide.h" /* SM90_BARRIER_CONSUMERS */
 
 #define SM90_SCORE_PARTS 4
@@ -173,7 +174,9 @@ MLAR_DEVICE void sm90_narrow_values(const sm90_block *b, int32_t n, float o[m_ti
     }
 }
 
-template <class cache, int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_block *block) {
+/* `merged`: the block is of a cluster that merges rows, of up to 16 heads. */
+template <class cache, int m_tiles, bool merged = false>
+MLAR_DEVICE void sm90_narrow(const sm90_block *block) {
     sm90_block here = *block;
     const sm90_block *const b = &here;
     const sm90_share *share = &b->control->share;
@@ -202,6 +205,11 @@ template <class cache, int m_tiles> MLAR_DEVICE void sm90_narrow(const sm90_bloc
             sm90_narrow_values<cache, m_tiles>(b, n, o);
             sm90_release(b, n, 0);
             sm90_release(b, n, 1);
+        }
+        if (merged && b->control->row_parts > 1) {
+            sm90_merge_leave(b, o[0], max2[0], mlar_lanes_sum(sum[0], 16));
+            sm90_merge(b);
+            return; /* the only part */
         }
         MLAR_UNROLL for (int32_t m = 0; m < m_tiles; ++m) {
             const int32_t local = 16 * m + (sm90_narrow_thread() >> 4), head = share->head_begin + local;

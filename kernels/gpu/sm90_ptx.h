@@ -180,6 +180,79 @@ MLAR_DEVICE void sm90_barrier_wait(uint32_t barrier, uint32_t parity) {
 #define SM90_REGISTERS_MORE(n) asm volatile("setmaxnreg.inc.sync.aligned.u32 " #n ";")
 #define SM90_REGISTERS_LESS(n) asm volatile("setmaxnreg.dec.sync.aligned.u32 " #n ";")
 
+/* ---- a cluster's blocks ----
+ *
+ * They run at the same time, and each can read what the others have in shared memory, as long as those are there. */
+
+/* Clusters of the grid, and which this one is; blocks of a cluster, and which this one is. */
+MLAR_DEVICE int32_t sm90_clusters(void) {
+    int32_t n;
+    asm("mov.u32 %0, %%nclusterid.x;" : "=r"(n));
+    return n;
+}
+MLAR_DEVICE int32_t sm90_cluster(void) {
+    int32_t n;
+    asm("mov.u32 %0, %%clusterid.x;" : "=r"(n));
+    return n;
+}
+MLAR_DEVICE int32_t sm90_cluster_blocks(void) {
+    int32_t n;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(n));
+    return n;
+}
+MLAR_DEVICE int32_t sm90_cluster_rank(void) {
+    int32_t n;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(n));
+    return n;
+}
+
+/* Where block `rank` has what this one has at `address`. */
+MLAR_DEVICE uint32_t sm90_cluster_address(uint32_t address, int32_t rank) {
+    uint32_t there;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+    return there;
+}
+/* Floats of any block, zeros unless they are wanted. */
+MLAR_DEVICE void sm90_cluster_read(float (&to)[4], uint32_t from, int32_t wanted) {
+    to[0] = to[1] = to[2] = to[3] = 0.0f;
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "setp.ne.b32 p, %5, 0;\n"
+                 "@p ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];\n"
+                 "}"
+                 : "+f"(to[0]), "+f"(to[1]), "+f"(to[2]), "+f"(to[3])
+                 : "r"(from), "r"(wanted)
+                 : "memory");
+}
+MLAR_DEVICE void sm90_cluster_read(float (&to)[2], uint32_t from, int32_t wanted) {
+    to[0] = to[1] = 0.0f;
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "setp.ne.b32 p, %3, 0;\n"
+                 "@p ld.shared::cluster.v2.f32 {%0, %1}, [%2];\n"
+                 "}"
+                 : "+f"(to[0]), "+f"(to[1])
+                 : "r"(from), "r"(wanted)
+                 : "memory");
+}
+
+/* The cluster's barrier: all threads that have not ended must arrive before any may pass. */
+MLAR_DEVICE void sm90_cluster_arrive(void) {
+    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+MLAR_DEVICE void sm90_cluster_wait(void) {
+    asm volatile("barrier.cluster.wait;" ::: "memory");
+}
+/* Before arriving: what this thread wrote to its block's shared memory ... */
+MLAR_DEVICE void sm90_cluster_release(void) {
+    asm volatile("fence.release.sync_restrict::shared::cta.cluster;" ::: "memory");
+}
+/* ... can be read by those who have passed, anywhere. Nothing is said of other memory, for which the whole chip would
+ * have to be waited for. */
+MLAR_DEVICE void sm90_cluster_acquire(void) {
+    asm volatile("fence.acquire.sync_restrict::shared::cluster.cluster;" ::: "memory");
+}
+
 /* ---- bits ---- */
 
 MLAR_DEVICE uint32_t sm90_permute(uint32_t word, uint32_t selector) {

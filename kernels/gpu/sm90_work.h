@@ -114,6 +114,7 @@ typedef struct sm90_control {
     float scale2;                    /* by which scores are, to become powers of two */
     sm90_share share;
     mlar_layer_params layer;
+    int32_t row_parts; /* of the row, where a cluster merges them: sm90_merge.h */
 } sm90_control;
 static_assert(sizeof(sm90_control) <= SM90_AT_KEYS - SM90_AT_CONTROL, "the control block has its place");
 static_assert(sizeof(sm90_token) * 8 == SM90_OCTET_BYTES, "an octet's tokens");

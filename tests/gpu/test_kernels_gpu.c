@@ -43,18 +43,27 @@ typedef struct variant {
     int32_t blocks;   /* layer and step stand in device memory, written by set_block */
     int32_t same_as;  /* variant that must give the same bits, or -1 */
     int32_t merged_per_tile;
+    int32_t cluster_blocks; /* what the schedule is made for; 0: no clusters */
+    int32_t merged;         /* blocks of the clusters that attend; 0: workers and combine do */
 } variant;
 
 static const variant variants[] = {
-    {"direct, balanced, 13 workers", 0, 0, 13, 1, 0, 0, -1, 0},
-    {"gathered, balanced, 13 workers", 1, 0, 13, 1, 0, 1, 0, 0},
-    {"direct, balanced, 132 workers", 0, 0, 132, 2, 0, 1, -1, 0},
-    {"direct, invariant, 1 part", 0, 1, 132, 1, 0, 0, -1, 0},
-    {"gathered, invariant, 1 part, row tile 2", 1, 1, 7, 1, 2, 0, 3, 0},
-    {"direct, invariant, 3 parts, row tile 1", 0, 3, 132, 1, 1, 1, -1, 0},
-    {"gathered, invariant, 3 parts", 1, 3, 5, 1, 0, 0, 5, 0},
-    {"gathered, balanced, 2 workers, row tile 2", 1, 0, 2, 1, 2, 0, -1, 0},
-    {"direct, balanced, splits cost time", 0, 0, 13, 1, 0, 0, -1, 5000},
+    {"direct, balanced, 13 workers", 0, 0, 13, 1, 0, 0, -1, 0, 0, 0},
+    {"gathered, balanced, 13 workers", 1, 0, 13, 1, 0, 1, 0, 0, 0, 0},
+    {"direct, balanced, 132 workers", 0, 0, 132, 2, 0, 1, -1, 0, 0, 0},
+    {"direct, invariant, 1 part", 0, 1, 132, 1, 0, 0, -1, 0, 0, 0},
+    {"gathered, invariant, 1 part, row tile 2", 1, 1, 7, 1, 2, 0, 3, 0, 0, 0},
+    {"direct, invariant, 3 parts, row tile 1", 0, 3, 132, 1, 1, 1, -1, 0, 0, 0},
+    {"gathered, invariant, 3 parts", 1, 3, 5, 1, 0, 0, 5, 0, 0, 0},
+    {"gathered, balanced, 2 workers, row tile 2", 1, 0, 2, 1, 2, 0, -1, 0, 0, 0},
+    {"direct, balanced, splits cost time", 0, 0, 13, 1, 0, 0, -1, 5000, 0, 0},
+    {"direct, schedule for clusters of 8", 0, 0, 132, 1, 0, 0, -1, 0, 8, 0},
+    {"direct, clusters of 8", 0, 0, 132, 1, 0, 1, 9, 0, 8, 8},
+    {"gathered, schedule for clusters of 5", 1, 0, 132, 1, 0, 0, -1, 0, 5, 0},
+    {"gathered, clusters of 5", 1, 0, 132, 1, 0, 0, 11, 0, 5, 5},
+    {"direct, schedule for clusters of 3", 0, 0, 27, 1, 0, 1, -1, 0, 3, 0},
+    {"direct, clusters of 3", 0, 0, 27, 1, 0, 0, 13, 0, 3, 3},
+    {"direct, clusters of 3, schedule for 8", 0, 0, 132, 1, 0, 0, -1, 0, 8, 3},
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
@@ -173,6 +182,8 @@ static mlar_stage_args args_of(const step_case *made, const variant *v) {
     args.shape.workers = v->workers;
     args.shape.cut_granule = v->cut_granule;
     args.shape.merged_per_tile = v->merged_per_tile;
+    args.shape.cluster_blocks = v->cluster_blocks;
+    args.shape.cluster_rows = v->cluster_blocks ? made->shape.max_rows : 0;
     args.shape.splits = v->splits;
     args.shape.row_tile =
         v->row_tile ? mlar_min_i32(v->row_tile, made->spec.capacity_rows) : made->spec.capacity_rows;
@@ -299,11 +310,15 @@ static void run_step(step_case *made, on_device *at, const variant *v, int poiso
         }
         check_schedule(made, at, &args, v);
     }
+    args.shape.cluster_blocks = v->merged;
+    if (v->merged == 0) args.shape.cluster_rows = 0;
     for (args.row_begin = 0; args.row_begin < args.capacity_rows; args.row_begin += args.shape.row_tile) {
+        const int32_t attend = v->gathered ? MLAR_STAGE_ATTEND_GATHERED : MLAR_STAGE_ATTEND_DIRECT;
         args.row_count = mlar_min_i32(args.shape.row_tile, args.capacity_rows - args.row_begin);
         if (v->gathered) launch(MLAR_STAGE_GATHER, &args, NULL);
-        launch(v->gathered ? MLAR_STAGE_ATTEND_GATHERED : MLAR_STAGE_ATTEND_DIRECT, &args, NULL);
-        if (args.shape.slot_limit > 0) launch(MLAR_STAGE_COMBINE, &args, NULL);
+        launch(attend, &args, NULL);
+        if (args.shape.slot_limit > 0 && !mlar_gpu_merges(run.arch, attend, &args, run.layer))
+            launch(MLAR_STAGE_COMBINE, &args, NULL);
         device_wait();
         if (v->gathered) {
             keep_gathered(made, at, &args, kept);
@@ -366,7 +381,7 @@ static void check_variant(step_case *made, on_device *at, const reference *expec
         count(CHECK_GATHERED, ok, made, v, message);
     }
     results[number] = outputs_of(made, &bytes);
-    if (v->same_as >= 0 && !run.tuned)
+    if (v->same_as >= 0 && (v->merged > 0 || !run.tuned))
         count(CHECK_SAME, memcmp(results[number], results[v->same_as], bytes) == 0, made, v, "bits differ");
     run_step(made, at, v, 0x00, kept);
     again = outputs_of(made, &bytes);
