@@ -111,11 +111,11 @@ typedef struct mlar_config {
     mlar_kind_config kinds[MLAR_KINDS_MAX];
 } mlar_config;
 
-/* Neutral values: no kinds, 448 + 64, max_rows 1, 128 nodes, 1 thread, profile "cpu", guards off, self-test
- * on. Pure. */
+/* Sets struct_size and neutral values: no kinds, 64 heads of 448 + 64, max_rows 1, 64 programs, 64 layers, 128 nodes,
+ * 1 thread, profile "cpu", no budget, guards off, self-test on; the rest 0. Pure. */
 MLAR_API mlar_status mlar_config_init(mlar_config *config);
 
-/* A model's configuration for one rank of a tensor-parallel group, max_rows left at 1.
+/* mlar_config_init, and a model's heads and kinds for one rank of a tensor-parallel group.
  *   name           heads/tp   layout   kinds
  *   "dsv4-flash"   64/tp      dsv4     window 128; + top-512; + all compressed up to 8192
  *   "dsv4-pro"     128/tp     dsv4     window 128; + top-1024; + all compressed up to 8192
@@ -128,8 +128,8 @@ MLAR_API mlar_status mlar_config_preset(mlar_config *config, const char *name, i
 MLAR_API mlar_status mlar_device_profile_named(mlar_device_profile *profile, const char *name,
                                                mlar_diag *diag);
 
-/* Check every field; MLAR_ERROR_CONFIG names field, value and limit. What is called reserved, in this struct and
- * in those that follow, must be 0. mlar_memory_query does this first. Pure. */
+/* Check every field, struct_size first; MLAR_ERROR_CONFIG names field, value and limit. What is called reserved, in
+ * this struct and in those that follow, must be 0. mlar_memory_query does this first. Pure. */
 MLAR_API mlar_status mlar_config_validate(const mlar_config *config, mlar_diag *diag);
 
 /* ---- memory ---- */
@@ -170,7 +170,8 @@ typedef struct mlar_memory {
     mlar_buffer_info buffers[MLAR_BUFFERS_MAX];
 } mlar_memory;
 
-/* Exactly what mlar_engine_init will need. Pure: no device, no allocation.
+/* Exactly what mlar_engine_init will need, into *memory, whose struct_size the caller has set. Pure: no device, no
+ * allocation.
  * MLAR_ERROR_CONFIG, MLAR_ERROR_UNSUPPORTED (no kernels exist for device.arch), MLAR_ERROR_OVERFLOW,
  * MLAR_ERROR_BUDGET (given: the budget; needed: the exact minimum). */
 MLAR_API mlar_status mlar_memory_query(const mlar_config *config, mlar_memory *memory, mlar_diag *diag);

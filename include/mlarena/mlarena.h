@@ -216,8 +216,8 @@ typedef struct mlar_bindings {
     mlar_index_list list[MLAR_SCOPES];
 } mlar_bindings;
 
-/* Contiguous strides, dense lists of the kind's widths, scale d_qk^-0.5, bf16 out, tail zero; addresses null.
- * Pure. MLAR_ERROR_ARGUMENT for a kind that config lacks. */
+/* Sets struct_size, contiguous strides, dense lists of the kind's widths, scale d_qk^-0.5, bf16 out, tail zero;
+ * addresses null. Pure. MLAR_ERROR_ARGUMENT for a kind that config lacks. */
 MLAR_API mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *config, int32_t kind);
 
 /* What one decode step carries. */
@@ -236,11 +236,11 @@ typedef struct mlar_program mlar_program;
 /* `stream` arguments below: a hipStream_t / CUstream cast to void *, null for the default stream; ignored on
  * the CPU, where every call has done its work when it returns. */
 
-/* Build an engine inside host_memory (exactly memory.host_bytes, aligned to memory.host_align_bytes) over
- * `arena` (at least memory.device_bytes). `device` is NULL for the CPU. Starts the CPU's workers. Setup: may
- * block. All statuses of mlar_memory_query; MLAR_ERROR_MEMORY_SIZE, _ALIGNMENT, _KIND (host block or arena:
- * diag.field), MLAR_ERROR_BUSY, MLAR_ERROR_UNSUPPORTED (cpu_isa, device mismatch), MLAR_ERROR_THREAD,
- * MLAR_ERROR_DEVICE. */
+/* Build an engine inside host_memory (at least memory.host_bytes, aligned to memory.host_align_bytes) over
+ * `arena` (at least memory.device_bytes), which both are the engine's until mlar_engine_deinit; `config` is copied.
+ * `device` is NULL for the CPU, else it has to outlive the engine. Starts the CPU's workers. Setup: may block. All
+ * statuses of mlar_memory_query; MLAR_ERROR_MEMORY_SIZE, _ALIGNMENT, _KIND (host block or arena: diag.field),
+ * MLAR_ERROR_BUSY, MLAR_ERROR_UNSUPPORTED (cpu_isa, device mismatch), MLAR_ERROR_THREAD, MLAR_ERROR_DEVICE. */
 MLAR_API mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mlar_arena *arena,
                                       void *host_memory, uint64_t host_bytes, mlar_engine **engine,
                                       mlar_diag *diag);
@@ -259,14 +259,16 @@ MLAR_API mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, c
                                          void *stream, mlar_diag *diag);
 
 /* Begin a decode step: what every replay until the next step uses. Ordered on `stream`; skips its launch if
- * nothing changed since the last one. Does not block. MLAR_ERROR_CAPACITY (rows outside 0..max_rows). */
+ * nothing changed since the last one. Does not block. MLAR_ERROR_CAPACITY (rows outside 0..max_rows),
+ * MLAR_ERROR_BINDING (rows_device not at a multiple of 4), _DEVICE. */
 MLAR_API mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *step, void *stream);
 
 /* Policy balanced: decide the splits of this step for one kind, from the live lengths in bindings->list (only
  * lens and indptr are read, for the live rows: all max_rows of them may be live if rows_device says so).
  * Once a step and kind, before its replays or enqueues, in stream order. `step` NULL: the step that
  * mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under batch_invariant
- * it does nothing and succeeds. */
+ * it does nothing but check. MLAR_ERROR_BINDING (the lists), MLAR_ERROR_CAPACITY, MLAR_ERROR_STATE (`step` NULL and
+ * none begun), _DEVICE. */
 MLAR_API mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          const mlar_step *step, void *stream, mlar_diag *diag);
 
@@ -276,8 +278,9 @@ MLAR_API mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, cons
 MLAR_API mlar_status mlar_program_replay(mlar_program *program, void *stream);
 
 /* Launch the sequence once without a program, bindings travelling as kernel arguments: launches only, so
- * `stream` may be under capture. capacity_rows fixes the grids; no host pointer is kept.
- * MLAR_ERROR_STATE: by policy balanced, the kind's last prepare was for another step, or there was none. */
+ * `stream` may be under capture. capacity_rows fixes the grids; no host pointer is kept. Does not block.
+ * MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY, _DEVICE; MLAR_ERROR_STATE: by policy balanced, the kind's last prepare was
+ * for another step, or there was none. */
 MLAR_API mlar_status mlar_engine_enqueue(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          int32_t capacity_rows, const mlar_step *step, void *stream,
                                          mlar_diag *diag);
