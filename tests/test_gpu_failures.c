@@ -186,8 +186,7 @@ static void live(life *l) {
         const case_buffer *b = &l->made->buffers[i];
         TRY(mlar_device_allocate(moved.device, b->bytes, &moved.on_device[i], &diag));
         TRY(mlar_device_write(moved.device, moved.on_device[i], b->memory, b->bytes));
-        void *pointer = (char *)moved.on_device[i] + b->begin_bytes;
-        memcpy((char *)&there.layer + b->pointer_at, &pointer, sizeof pointer);
+        case_point(&there.layer, b, moved.on_device[i]);
     }
     moved.bindings = case_bindings(&there.layer);
     TRY(mlar_engine_init(&config, moved.device, &arena, host, memory.host_bytes, &engine, &diag));

@@ -32,8 +32,7 @@ static pages move(step_case *made, const case_buffer *buffer) {
     const int cache = strstr(buffer->name, "cache") != NULL;
     uint8_t *to = p.map + (cache ? 0 : (inner - buffer->bytes) / 16 * 16);
     memcpy(to, buffer->memory, buffer->bytes);
-    to += buffer->begin_bytes;
-    memcpy((char *)&made->layer + buffer->pointer_at, &to, sizeof to);
+    case_point(&made->layer, buffer, to);
     return p;
 }
 

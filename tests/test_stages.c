@@ -75,6 +75,14 @@ static void test_every_variant(void **state) {
     }
 }
 
+/* The table of buffers and what buffers.h says of it for memory.c's bound. */
+static void test_engine_buffers_are_counted(void **state) {
+    int count = 0;
+    (void)state;
+    for (int i = 0; i < MLAR_BUFFER_COUNT; i++) count += mlar_buffers[i].class == MLAR_CLASS_ENGINE;
+    assert_int_equal(count, MLAR_ENGINE_BUFFERS);
+}
+
 /* ---- what is launched ---- */
 
 enum { NOTED = 16 };
@@ -138,6 +146,7 @@ static void test_combine_only_for_the_unmerged(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_in_order), cmocka_unit_test(test_every_variant),
+                                       cmocka_unit_test(test_engine_buffers_are_counted),
                                        cmocka_unit_test(test_combine_only_for_the_unmerged)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

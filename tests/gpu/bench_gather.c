@@ -62,10 +62,9 @@ static void make_set(set *one, int32_t rows, uint64_t seed, uint16_t *const gath
     args->invalid_indices = counter;
     for (int32_t i = 0; i < one->made->buffer_count; i++) {
         const case_buffer *buffer = &one->made->buffers[i];
-        uint8_t *memory = device_new(buffer->bytes), *begin = memory + buffer->begin_bytes;
-        device_write(memory, buffer->memory, buffer->bytes);
-        memcpy((uint8_t *)&args->layer + buffer->pointer_at, &begin, sizeof begin);
-        one->buffers[i] = memory;
+        one->buffers[i] = device_new(buffer->bytes);
+        device_write(one->buffers[i], buffer->memory, buffer->bytes);
+        case_point(&args->layer, buffer, one->buffers[i]);
     }
     for (int s = 0; s < 2; s++) args->gathered[s] = gathered[s];
 }

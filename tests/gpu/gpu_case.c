@@ -87,11 +87,8 @@ void gpu_engine_close(gpu_engine *e) {
 /* The case's own parameters, pointers replaced by the device's, as bindings. */
 static void bind(gpu_case *c) {
     mlar_layer_params layer = c->made->layer;
-    for (int32_t i = 0; i < c->made->buffer_count; i++) {
-        const case_buffer *buffer = &c->made->buffers[i];
-        char *address = (char *)c->buffer[i] + buffer->begin_bytes;
-        memcpy((char *)&layer + buffer->pointer_at, &address, sizeof address);
-    }
+    for (int32_t i = 0; i < c->made->buffer_count; i++)
+        case_point(&layer, &c->made->buffers[i], c->buffer[i]);
     c->bindings = case_bindings(&layer);
 }
 

@@ -123,10 +123,9 @@ static void place_case(const step_case *made, on_device *at) {
     run.layer = run.tuned ? &at->layer : NULL;
     for (int32_t i = 0; i < made->buffer_count; i++) {
         const case_buffer *buffer = &made->buffers[i];
-        uint8_t *memory = device_new(buffer->bytes), *begin = memory + buffer->begin_bytes;
-        device_write(memory, buffer->memory, buffer->bytes);
-        memcpy((uint8_t *)&at->layer + buffer->pointer_at, &begin, sizeof begin);
-        at->buffers[i] = memory;
+        at->buffers[i] = device_new(buffer->bytes);
+        device_write(at->buffers[i], buffer->memory, buffer->bytes);
+        case_point(&at->layer, buffer, at->buffers[i]);
     }
     at->counter = device_new(8);
     at->layer_block = device_new(MLAR_SET_BLOCK_BYTES);

@@ -159,20 +159,23 @@ const char *case_describe(const case_spec *spec, char *line, size_t line_bytes) 
 
 /* ---- memory ---- */
 
+void case_point(mlar_layer_params *layer, const case_buffer *buffer, void *memory) {
+    uint8_t *begin = (uint8_t *)memory + buffer->begin_bytes;
+    memcpy((uint8_t *)layer + buffer->pointer_at, &begin, sizeof begin);
+}
+
 static uint8_t *new_buffer(step_case *made, const char *name, size_t begin_bytes, size_t bytes,
                            size_t pointer_at, bool is_output) {
     case_buffer *buffer = &made->buffers[made->buffer_count++];
     void *memory = NULL;
-    uint8_t *begin;
     *buffer = (case_buffer){.name = name, .begin_bytes = begin_bytes, .bytes = begin_bytes + bytes};
     buffer->pointer_at = pointer_at;
     buffer->is_output = is_output;
     if (posix_memalign(&memory, 64, buffer->bytes ? buffer->bytes : 1)) abort();
     buffer->memory = memory;
-    begin = buffer->memory + begin_bytes;
     memset(memory, CASE_PATTERN, buffer->bytes);
-    memcpy((uint8_t *)&made->layer + pointer_at, &begin, sizeof begin);
-    return begin;
+    case_point(&made->layer, buffer, memory);
+    return buffer->memory + begin_bytes;
 }
 
 static size_t scope_pointer(int32_t s, size_t member) {

@@ -79,7 +79,7 @@ typedef struct case_buffer {
     uint8_t *memory;    /* 64-byte aligned */
     size_t bytes;       /* of memory, from its begin */
     size_t begin_bytes; /* the layer's pointer is memory + begin_bytes */
-    size_t pointer_at;  /* offset of that pointer inside mlar_layer_params */
+    size_t pointer_at;  /* offset of that pointer inside mlar_layer_params: case_point() */
     bool is_output;
 } case_buffer;
 
@@ -99,6 +99,9 @@ case_spec case_draw(uint64_t seed, uint32_t features, const case_bounds *bounds)
 /* Aborts the test program if memory runs out. */
 step_case *case_new(const case_spec *spec);
 void case_free(step_case *made);
+
+/* Makes `layer`, a case's own or a copy of it, point to where `memory` now holds the buffer's bytes. */
+void case_point(mlar_layer_params *layer, const case_buffer *buffer, void *memory);
 
 /* Every byte of out and lse before a step. */
 enum { CASE_PATTERN = 0xa5 };

@@ -21,8 +21,7 @@ device_case device_case_new(mlar_device *device, step_case *made) {
         const case_buffer *buffer = &made->buffers[i];
         must(mlar_device_allocate(device, buffer->bytes, &moved.on_device[i], &diag), &diag, "allocate");
         must(mlar_device_write(device, moved.on_device[i], buffer->memory, buffer->bytes), &diag, "write");
-        void *pointer = (char *)moved.on_device[i] + buffer->begin_bytes;
-        memcpy((char *)&there.layer + buffer->pointer_at, &pointer, sizeof pointer);
+        case_point(&there.layer, buffer, moved.on_device[i]);
     }
     moved.bindings = case_bindings(&there.layer);
     return moved;
