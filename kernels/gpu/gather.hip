@@ -133,8 +133,8 @@ MLAR_DEVICE void copy_any(const mlar_record_form *form, uint64_t record, uint64_
     }
 }
 
-/* The tokens that count, of a layout known and a form that is `wide`, to rows from `to` on; asks for item number `ahead`
- * on the way. Returns which of them copy_any must do. */
+/* The tokens that count, of a layout known and a form that is `wide`, to rows from `to` on; asks for item number
+ * `ahead` on the way. Returns which of them copy_any must do. */
 template <int32_t LAYOUT>
 MLAR_DEVICE uint32_t copy_tokens(const gather_work *work, const mlar_record_form *scope_form,
                                  gather_tokens *tokens, uint32_t counts, uint16_t *to, uint32_t ahead,
