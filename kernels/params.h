@@ -46,15 +46,14 @@ typedef struct mlar_scope_params {
     uint32_t block_size;
     uint64_t block_magic; /* slot / block_size == (slot * block_magic) >> block_shift, for slot < 2^31 */
     uint32_t block_shift;
-    uint32_t record_bytes; /* distance of two tokens' records inside a block */
-    uint32_t
-        scale_offset_bytes; /* dsv4: where the block's scale records begin; v32: inside the record; bf16: 0 */
-    int32_t width;          /* entries a row has at most */
-    int32_t rows_per_len;   /* dense: consecutive rows that share one length */
-    int32_t layout;         /* MLAR_LAYOUT_* of kv_cache.h */
-    int32_t fp8;            /* MLAR_FP8_* of kv_cache.h */
-    int32_t list_form;      /* MLAR_LIST_DENSE | MLAR_LIST_RAGGED */
-    int32_t wide;           /* cache base, stride and record are multiples of 16: 128-bit loads are allowed */
+    uint32_t record_bytes;       /* distance of two tokens' records inside a block */
+    uint32_t scale_offset_bytes; /* dsv4: of the block's scale records; v32: inside the record; bf16: 0 */
+    int32_t width;               /* entries a row has at most */
+    int32_t rows_per_len;        /* dense: consecutive rows that share one length */
+    int32_t layout;              /* MLAR_LAYOUT_* of kv_cache.h */
+    int32_t fp8;                 /* MLAR_FP8_* of kv_cache.h */
+    int32_t list_form;           /* MLAR_LIST_DENSE | MLAR_LIST_RAGGED */
+    int32_t wide; /* cache base, stride and record are multiples of 16: 128-bit loads are allowed */
     int32_t reserved;
 } mlar_scope_params;
 

@@ -224,8 +224,8 @@ MLAR_API mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_conf
 typedef struct mlar_step {
     uint32_t struct_size;
     int32_t rows; /* live rows, 0..capacity; ignored if rows_device is set */
-    const int32_t
-        *rows_device; /* or their number in device memory, read by the kernels, clamped to 0..capacity */
+    /* or their number in device memory, read by the kernels, clamped to 0..capacity */
+    const int32_t *rows_device;
 } mlar_step;
 
 /* ---- engine ---- */

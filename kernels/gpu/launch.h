@@ -14,16 +14,16 @@
 typedef struct mlar_gpu_launch {
     const char *unit; /* the image that holds the kernel: images.h */
     const char
-        *kernel; /* its name there; the one argument is a mlar_stage_args (set_block: mlar_set_block_args) */
+        *kernel; /* its name there; its argument is a mlar_stage_args (set_block: mlar_set_block_args) */
     uint32_t grid_blocks; /* one-dimensional */
     uint32_t block_threads;
-    int32_t
-        overlaps; /* may begin while the kernel before it still runs, and waits for its end by itself (gpu.h):
-                         where the runtime offers that, it spares most of a launch's latency */
+    /* May begin while the kernel before it still runs, and waits for its end by itself (gpu.h): where the runtime
+     * offers that, it spares most of a launch's latency. */
+    int32_t overlaps;
     uint32_t dynamic_lds_bytes; /* above 48 KB NVIDIA wants the kernel's limit raised first; 0 on AMD */
-    uint32_t
-        cluster_blocks; /* that many neighbours run at once and reach each other's shared memory (Hopper's
-                                   thread-block clusters); the grid is a multiple of it; 1: each by itself */
+    /* That many neighbours run at once and reach each other's shared memory (Hopper's thread-block clusters); the
+     * grid is a multiple of it; 1: each by itself. */
+    uint32_t cluster_blocks;
 } mlar_gpu_launch;
 
 /* `arch` as devices and profiles name it: "gfx942", "gfx90a:sramecc+:xnack-", "sm_90", "sm_90a". Returns 1,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * device.h: the few calls that the kernel test needs of a GPU runtime, found when the program runs: the CUDA
- * driver, or any library that speaks HIP. It knows nothing of the engine's runtime code, which has tests of
- * its own. A failing call ends the program with the call's name. */
+ * driver, or any library that speaks HIP. It knows nothing of the engine's runtime code, which has tests of its own,
+ * but how a launch with clusters is described. A failing call ends the program with the call's name. */
 #ifndef TESTS_GPU_DEVICE_H
 #define TESTS_GPU_DEVICE_H
 
