@@ -5,15 +5,14 @@
  * caches of 512 columns (of all, records that allow 16-byte loads), and the gather buffer, of 512 or 576. The launch
  * table keeps everything else to the portable engine.
  *
- * One block of 16 warps a multiprocessor, one launch for all head counts: eight warps fetch key tiles (and convert them:
- * sm90_fetch.h, sm90_fetch_v32.h; or need not: sm90_plain.h); the other eight attend, by one of two ways that the
- * schedule's head group decides: more than 32 heads on wgmma (sm90_wide.h), up to 32 on mma (sm90_narrow.h). Kernels
- * differ in who fetches, and in how tiles lie in shared memory (sm90_work.h). Of each there is a second one for steps of
- * few rows, in clusters that merge the parts of a row by themselves (sm90_merge.h), on mma alone. The registers of a multiprocessor are
- * dealt out by role: 128 each at launch, then 512 to four threads, one of each warpgroup. */
+ * One block of 16 warps a multiprocessor, one launch for all head counts: eight warps fetch key tiles (and convert
+ * them: sm90_fetch.h; or need not: sm90_plain.h); the other eight attend, by one of two ways that the schedule's head
+ * group decides: more than 32 heads on wgmma (sm90_wide.h), up to 32 on mma (sm90_narrow.h). Kernels differ in who
+ * fetches, and in how tiles lie in shared memory (sm90_work.h). Of each there is a second one for steps of few rows, in
+ * clusters that merge the parts of a row by themselves (sm90_merge.h), on mma alone. The registers of a multiprocessor
+ * are dealt out by role: 128 each at launch, then 512 to four threads, one of each warpgroup. */
 #include "kernels/gpu/attend_sizes.h"
 #include "kernels/gpu/sm90_fetch.h"
-#include "kernels/gpu/sm90_fetch_v32.h"
 #include "kernels/gpu/sm90_narrow.h"
 #include "kernels/gpu/sm90_plain.h"
 #include "kernels/gpu/sm90_wide.h"
@@ -89,8 +88,8 @@ MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
 #define SM90_KERNELS(name, cache, fetch)                                                                     \
     SM90_KERNEL(name, cache, fetch)                                                                          \
     SM90_KERNEL(name##_merged, cache, fetch, true)
-SM90_KERNELS(mlar_attend_direct_sm90, sm90_dsv4, sm90_fetch)
-SM90_KERNELS(mlar_attend_direct_sm90_v32, sm90_v32, sm90_fetch_v32)
+SM90_KERNELS(mlar_attend_direct_sm90, sm90_dsv4, (sm90_fetch<sm90_format_dsv4, sm90_dsv4>))
+SM90_KERNELS(mlar_attend_direct_sm90_v32, sm90_v32, (sm90_fetch<sm90_format_v32, sm90_v32>))
 SM90_KERNELS(mlar_attend_direct_sm90_bf16, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, false>))
 SM90_KERNELS(mlar_attend_gathered_sm90, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, true>))
 SM90_KERNELS(mlar_attend_gathered_sm90_v32, sm90_v32, (sm90_fetch_plain<sm90_v32, true>))

@@ -12,7 +12,6 @@
 
 #include "kernels/gpu/sm90_finish.h"
 #include "kernels/gpu/sm90_merge.h"
-#include "kernels/gpu/sm90_wide.h" /* SM90_BARRIER_CONSUMERS */
 
 #define SM90_SCORE_PARTS 4
 #define SM90_SCORE_STEPS 8 /* of 16 columns in a part; the ninth is apart */
@@ -203,8 +202,8 @@ MLAR_DEVICE void sm90_narrow(const sm90_block *block) {
                 sm90_narrow_softmax(b, n, 16 * m + (sm90_narrow_thread() >> 4), &max2[m], &sum[m]);
             sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
             sm90_narrow_values<cache, m_tiles>(b, n, o);
-            sm90_release(b, n, 0);
-            sm90_release(b, n, 1);
+            sm90_release<cache>(b, n, 0);
+            sm90_release<cache>(b, n, 1);
         }
         if (merged && b->control->row_parts > 1) {
             sm90_merge_leave(b, o[0], max2[0], mlar_lanes_sum(sum[0], 16));

@@ -82,21 +82,6 @@ MLAR_DEVICE uint32_t sm90_plain_arrived(const sm90_plain *p, int32_t n) {
     return SM90_CONTROL(p->block, arrived) + (uint32_t)(16 * p->octet + 8 * (n & 1));
 }
 
-/* May the octet of tile n be written? Where probabilities stand in the rope of the keys, they are rows of all tokens:
- * so both halves of the tile before it in its stage must have been read. */
-template <class cache> MLAR_DEVICE int32_t sm90_plain_free(const sm90_plain *p, int32_t n) {
-    const int32_t half = p->octet >> 2;
-    const uint32_t parity = sm90_parity(n) ^ 1;
-    return sm90_barrier_passed(sm90_empty(p->block, n, half), parity) &&
-           (!cache::probs_in_keys || sm90_barrier_passed(sm90_empty(p->block, n, half ^ 1), parity));
-}
-template <class cache> MLAR_DEVICE void sm90_plain_wait_free(const sm90_plain *p, int32_t n) {
-    const int32_t half = p->octet >> 2;
-    const uint32_t parity = sm90_parity(n) ^ 1;
-    sm90_barrier_wait(sm90_empty(p->block, n, half), parity);
-    if (cache::probs_in_keys) sm90_barrier_wait(sm90_empty(p->block, n, half ^ 1), parity);
-}
-
 /* Asks for the octet's bytes as tile n, whose stage is free; returns a bit for each token that counts. Slots of a cache
  * are reported if they are invalid, by one head group; those of gathered rows have been. */
 template <class cache, bool gathered>
@@ -164,7 +149,7 @@ template <class cache, bool gathered> MLAR_DEVICE void sm90_fetch_plain(const sm
     for (int32_t n = 0; now.scope >= 0; ++n, now = next, counts = counts_next, next = sm90_plain_next(p)) {
         int32_t to_ask = next.scope >= 0;
         while (to_ask && !sm90_barrier_passed(sm90_plain_arrived(p, n), sm90_parity(n)))
-            if (sm90_plain_free<cache>(p, n + 1)) {
+            if (sm90_is_empty<cache>(b, n + 1, p->octet >> 2)) {
                 counts_next = sm90_plain_ask<cache, gathered>(p, n + 1, &next);
                 to_ask = 0;
             }
@@ -174,7 +159,7 @@ template <class cache, bool gathered> MLAR_DEVICE void sm90_fetch_plain(const sm
         sm90_fence_async();
         sm90_barrier_arrive(sm90_full(b, n));
         if (to_ask) {
-            sm90_plain_wait_free<cache>(p, n + 1);
+            sm90_wait_empty<cache>(b, n + 1, p->octet >> 2);
             counts_next = sm90_plain_ask<cache, gathered>(p, n + 1, &next);
         }
     }

@@ -92,13 +92,6 @@ MLAR_DEVICE void sm90_copy4(uint32_t to, const void *from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(__cvta_generic_to_global(from))
                  : "memory");
 }
-MLAR_DEVICE void sm90_copy_commit(void) {
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-/* Returns when of this thread's groups at most the newest is still under way. */
-MLAR_DEVICE void sm90_copy_wait_older(void) {
-    asm volatile("cp.async.wait_group 1;" ::: "memory");
-}
 MLAR_DEVICE void sm90_copy_wait(void) {
     asm volatile("cp.async.wait_all;" ::: "memory");
 }
@@ -157,7 +150,7 @@ MLAR_DEVICE int32_t sm90_barrier_test(uint32_t barrier, uint32_t parity) {
                  : "memory");
     return (int32_t)done;
 }
-/* The same for a warp, at once. */
+/* Without patience, and for a warp: all its lanes must have seen it. */
 MLAR_DEVICE int32_t sm90_barrier_passed(uint32_t barrier, uint32_t parity) {
     uint32_t done;
     asm volatile("{\n"
@@ -168,7 +161,7 @@ MLAR_DEVICE int32_t sm90_barrier_passed(uint32_t barrier, uint32_t parity) {
                  : "=r"(done)
                  : "r"(barrier), "r"(parity)
                  : "memory");
-    return mlar_any((int32_t)done);
+    return !mlar_any(!done);
 }
 /* Returns when the phase of this parity is complete (the phase before the first counts as parity 1). */
 MLAR_DEVICE void sm90_barrier_wait(uint32_t barrier, uint32_t parity) {
@@ -312,14 +305,18 @@ MLAR_DEVICE void sm90_mma(float d[4], const uint32_t a[4], uint32_t b0, uint32_t
  * columns as sm90_mma: d[4 block + 0 .. 3]. Operands are described by descriptors and read asynchronously: between
  * issue and the wait for their group neither they nor d may be touched. */
 
+/* An address in a descriptor: 18 bits, in units of 16. In a cluster the block's place there stands above them. */
+MLAR_DEVICE uint32_t sm90_described(uint32_t address) {
+    return address >> 4 & 0x3fffu;
+}
 /* The low word of a descriptor; the high one (8 rows of a panel are 1024 bytes, 128-byte swizzle) is always the same.
  * Rows along k (a, and b of the scores): the next 16 of k are 32 bytes on inside a panel. */
 MLAR_DEVICE uint32_t sm90_descriptor_rows(uint32_t address) {
-    return address >> 4 | 1u << 16;
+    return sm90_described(address) | 1u << 16;
 }
 /* Rows that are k (b of P V), columns over several panels of `panel_bytes`: the next 16 of k are 2048 bytes on. */
 MLAR_DEVICE uint32_t sm90_descriptor_columns(uint32_t address, uint32_t panel_bytes) {
-    return address >> 4 | panel_bytes >> 4 << 16;
+    return sm90_described(address) | panel_bytes >> 4 << 16;
 }
 #define SM90_DESCRIPTOR_HIGH (1u << 30 | 1024 >> 4)
 

@@ -12,9 +12,6 @@
 
 #include "kernels/gpu/sm90_finish.h"
 
-#define SM90_BARRIER_CONSUMERS 1
-#define SM90_BARRIER_LEFT      2
-
 /* A thread's queries are 16-byte chunks: one of the first 64 of every fourth head, and of what lies behind them, if
  * anything does, one of eight of every 32nd head. All is asked for at once; heads that do not exist are zeros. */
 template <int heads_apart>
@@ -222,15 +219,15 @@ template <class cache> MLAR_DEVICE void sm90_wide_left(const sm90_block *block) 
                 SM90_PIN(s, 32);
                 sm90_wide_scores<cache>(b, n + 1, s);
                 SM90_WGMMA_WAIT(2);
-                sm90_release(b, n, 0);
+                sm90_release<cache>(b, n, 0);
                 SM90_WGMMA_WAIT(1);
-                sm90_release(b, n, 1);
+                sm90_release<cache>(b, n, 1);
                 SM90_WGMMA_WAIT(0);
             } else {
                 SM90_WGMMA_WAIT(1);
-                sm90_release(b, n, 0);
+                sm90_release<cache>(b, n, 0);
                 SM90_WGMMA_WAIT(0);
-                sm90_release(b, n, 1);
+                sm90_release<cache>(b, n, 1);
             }
             SM90_PIN(o, 128);
         }
@@ -279,9 +276,9 @@ template <class cache> MLAR_DEVICE void sm90_wide_right(const sm90_block *block)
             sm90_wide_values<cache>(b, n, 1, o, accumulate);
             accumulate = 1;
             SM90_WGMMA_WAIT(1);
-            sm90_release(b, n, 0);
+            sm90_release<cache>(b, n, 0);
             SM90_WGMMA_WAIT(0);
-            sm90_release(b, n, 1);
+            sm90_release<cache>(b, n, 1);
             SM90_PIN(o, 128);
         }
         sm90_wide_part_ended(b, index);

@@ -19,15 +19,17 @@
 #include "kernels/gpu/attend_common.h"
 #include "kernels/gpu/sm90_ptx.h"
 
-#define SM90_THREADS      512
-#define SM90_GROUP        128 /* threads of a warpgroup */
-#define SM90_CONSUMERS    256
-#define SM90_FETCHERS     256
-#define SM90_D_V          512
-#define SM90_PANEL_BYTES  8192 /* 64 rows of 64 columns (sm90_ptx.h) */
-#define SM90_WIDE_HEADS   64
-#define SM90_NARROW_HEADS 32
-#define SM90_SCORE_STRIDE 72 /* floats between two heads' partial scores: 8 rows touch all banks once */
+#define SM90_THREADS           512
+#define SM90_GROUP             128 /* threads of a warpgroup */
+#define SM90_CONSUMERS         256
+#define SM90_FETCHERS          256
+#define SM90_D_V               512
+#define SM90_PANEL_BYTES       8192 /* 64 rows of 64 columns (sm90_ptx.h) */
+#define SM90_WIDE_HEADS        64
+#define SM90_NARROW_HEADS      32
+#define SM90_BARRIER_CONSUMERS 1 /* sm90_group_sync's */
+#define SM90_BARRIER_LEFT      2
+#define SM90_SCORE_STRIDE      72 /* floats between two heads' partial scores: 8 rows touch all banks once */
 
 /* Byte offsets in shared memory: control, key tiles, and what the consumers add. */
 #define SM90_AT_CONTROL      0
@@ -54,7 +56,7 @@ struct sm90_v32 {
     static constexpr uint32_t stage_bytes = 9 * SM90_PANEL_BYTES;
     static constexpr bool probs_in_keys = true;
     static constexpr uint32_t probs = SM90_AT_KEYS + 8 * SM90_PANEL_BYTES, probs_stride = stage_bytes;
-    static constexpr uint32_t scales = SM90_AT_QUERIES + stage_bytes; /* sm90_fetch_v32.h */
+    static constexpr uint32_t scales = SM90_AT_QUERIES + stage_bytes; /* sm90_formats.h */
     static constexpr uint32_t shared_bytes = scales + 8 * 2 * 8 * 16;
 };
 
@@ -150,9 +152,21 @@ template <class cache> MLAR_DEVICE uint32_t sm90_keys(const sm90_block *b, int32
     return b->base + SM90_AT_KEYS + (uint32_t)(n & 1) * cache::stage_bytes;
 }
 
-/* This thread has read its last of one half of tile n's tokens. */
-MLAR_DEVICE void sm90_release(const sm90_block *b, int32_t n, int32_t half) {
-    sm90_barrier_arrive(sm90_empty(b, n, half));
+/* May one half of tile n's stage be written? Where probabilities are among keys, tokens are columns, not rows: then
+ * nothing may be written before all has been read. */
+template <class cache> MLAR_DEVICE uint32_t sm90_emptied(const sm90_block *b, int32_t n, int32_t half) {
+    return sm90_empty(b, n, cache::probs_in_keys ? 1 : half);
+}
+template <class cache> MLAR_DEVICE int32_t sm90_is_empty(const sm90_block *b, int32_t n, int32_t half) {
+    return sm90_barrier_passed(sm90_emptied<cache>(b, n, half), sm90_parity(n) ^ 1);
+}
+template <class cache> MLAR_DEVICE void sm90_wait_empty(const sm90_block *b, int32_t n, int32_t half) {
+    sm90_barrier_wait(sm90_emptied<cache>(b, n, half), sm90_parity(n) ^ 1);
+}
+
+/* This thread has read its last of one half of tile n's tokens, half 0 first: if anyone waits for that. */
+template <class cache> MLAR_DEVICE void sm90_release(const sm90_block *b, int32_t n, int32_t half) {
+    if (half == 1 || !cache::probs_in_keys) sm90_barrier_arrive(sm90_empty(b, n, half));
 }
 
 /* An address, a multiple of 16, from where the bytes of any record can be read, if the block has a tile: its queries'. */
