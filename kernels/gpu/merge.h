@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * merge.h: how the parts of a row become the row, for one head and the columns of one lane: the same arithmetic in the
- * same order, whoever does it and wherever the parts lie (combine.hip: device memory; sm90_merge.h: the shared memory of
- * a cluster). This file knows neither. */
+ * same order, whoever does it and wherever the parts lie (combine.hip: device memory; sm90_merge.h: the shared memory
+ * of a cluster). This file knows neither. */
 #ifndef MLAR_KERNELS_GPU_MERGE_H
 #define MLAR_KERNELS_GPU_MERGE_H
 

@@ -65,8 +65,8 @@ MLAR_DEVICE void sm90_fetch_begin(const sm90_block *b) {
 
 /* ---- the role ---- */
 
-/* Three rounds look ahead before the first octet is converted. What follows from the thread's number is computed again in
- * each: the compiler would keep it all, and there are no registers for it. */
+/* Three rounds look ahead before the first octet is converted. What follows from the thread's number is computed again
+ * in each: the compiler would keep it all, and there are no registers for it. */
 template <class format, class cache> MLAR_DEVICE void sm90_fetch(const sm90_block *b) {
     sm90_raw raw;
     uint32_t now = 0, next = 0; /* of tile n and the next */

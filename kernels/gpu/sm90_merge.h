@@ -5,11 +5,11 @@
  * arithmetic is that of merge.h: workers and combine would write the same bits.
  *
  * A cluster has one row, and a group of up to 16 heads; its block p has the row's part p. When a block's last tile is
- * done it leaves its sums in shared memory, where the scores were; when all have, each takes every so many-th stretch of
- * 128 columns of a head, reads it in all of them, and finishes it. What that costs is the reading, at some 10 bytes a
- * cycle and block: so the launch makes groups as small as there are clusters for (a head's bits do not depend on the
- * others). Blocks that have no part, or a row's only one, just end, and so do the fetching warps: for threads that have
- * ended the cluster's barrier does not wait. */
+ * done it leaves its sums in shared memory, where the scores were; when all have, each takes every so many-th stretch
+ * of 128 columns of a head, reads it in all of them, and finishes it. What that costs is the reading, at some 10 bytes
+ * a cycle and block: so the launch makes groups as small as there are clusters for (a head's bits do not depend on the
+ * others). Blocks that have no part, or a row's only one, just end, and so do the fetching warps: for threads that
+ * have ended the cluster's barrier does not wait. */
 #ifndef MLAR_KERNELS_GPU_SM90_MERGE_H
 #define MLAR_KERNELS_GPU_SM90_MERGE_H
 

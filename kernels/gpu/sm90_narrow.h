@@ -5,8 +5,8 @@
  * Eight warps. For the scores, warp 4 h + c has tokens 32 h .. 32 h + 31 and columns 128 c .. 128 c + 127 of the
  * queries (in registers) and keys, and of a ninth panel a quarter: its scores are partial. The four parts meet in
  * shared memory, where each thread sums, in order, four tokens of one head (of two with 32 heads), makes them
- * probabilities, and leaves those for all. For P V a warp has all tokens and 64 columns, one panel. Two barriers a tile.
- * A head's probabilities are summed in f32, before they are rounded. */
+ * probabilities, and leaves those for all. For P V a warp has all tokens and 64 columns, one panel. Two barriers a
+ * tile. A head's probabilities are summed in f32, before they are rounded. */
 #ifndef MLAR_KERNELS_GPU_SM90_NARROW_H
 #define MLAR_KERNELS_GPU_SM90_NARROW_H
 

@@ -15,9 +15,9 @@
 #define SM90_PAIRS 4 /* of tokens in an octet */
 
 /* The octet's bytes, as a lane has them: of pair j, token 2 j + lane / 4 % 2, bytes 64 (lane / 8) + 16 (lane % 4) of
- * the first 256 fp8, and the same of what lies behind them (of 192, the last eight lanes have what the eight before them
- * have, and do nothing with it); of the rope of token lane / 4, chunk lane % 4 of 16 bytes, or that plus 4 if the token
- * is odd, then the other one. */
+ * the first 256 fp8, and the same of what lies behind them (of 192, the last eight lanes have what the eight before
+ * them have, and do nothing with it); of the rope of token lane / 4, chunk lane % 4 of 16 bytes, or that plus 4 if the
+ * token is odd, then the other one. */
 typedef struct sm90_raw {
     mlar_u32x4 nope[SM90_PAIRS][2];
     mlar_u32x4 rope[2];

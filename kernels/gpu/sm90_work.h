@@ -169,7 +169,8 @@ template <class cache> MLAR_DEVICE void sm90_release(const sm90_block *b, int32_
     if (half == 1 || !cache::probs_in_keys) sm90_barrier_arrive(sm90_empty(b, n, half));
 }
 
-/* An address, a multiple of 16, from where the bytes of any record can be read, if the block has a tile: its queries'. */
+/* An address, a multiple of 16, from where the bytes of any record can be read, if the block has a tile: that of its
+ * queries. */
 MLAR_DEVICE uint64_t sm90_readable(const sm90_block *b) {
     return (uint64_t)(b->layer->q + b->control->share.span.row * b->layer->q_row_stride);
 }
