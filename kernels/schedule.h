@@ -190,7 +190,7 @@ MLAR_FN int32_t mlar_head_groups(const mlar_shape *shape, int32_t heads_per_grou
  * those who made them, and no combine need be launched: one cluster for a row and a head group, a block for each part.
  * Steps of few rows are cut for that: heads in groups of the least size, whose sums fit, and no row into more parts
  * than a cluster has blocks. Who executes the step, clusters or (in a program for more rows) workers and combine,
- * shows in no bit. */
+ * shows in no bit, as long as there are no more rows than the program is for. */
 
 /* Parts that a row can have in a step of `rows` rows, if it is one for clusters, else 0. */
 MLAR_FN int32_t mlar_cluster_parts(const mlar_shape *shape, int32_t rows) {

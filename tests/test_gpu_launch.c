@@ -171,6 +171,17 @@ static void few_rows_are_merged_in_clusters(void **state) {
     }
 }
 
+/* A cluster that might never find its multiprocessors is not planned. */
+static void no_clusters_on_a_few_units(void **state) {
+    (void)state;
+    for (int32_t units = 1; units <= 16; units++) {
+        mlar_stage_args args = cluster_args(&cluster_cases[0]);
+        args.shape.workers = units;
+        mlar_gpu_cluster_traits("sm_90", &args.shape, 10);
+        assert_int_equal(args.shape.cluster_rows, units < 16 ? 0 : 1);
+    }
+}
+
 /* What else would be there for the merge is: a part for every block needs the policy that cuts so, and a kernel that
  * knows the caches. */
 static void clusters_only_where_they_serve(void **state) {
@@ -199,6 +210,7 @@ int main(void) {
         cmocka_unit_test(an_absent_scope_has_no_say),
         cmocka_unit_test(without_bindings_the_portable_engine),
         cmocka_unit_test(few_rows_are_merged_in_clusters),
+        cmocka_unit_test(no_clusters_on_a_few_units),
         cmocka_unit_test(clusters_only_where_they_serve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -224,7 +224,8 @@ MLAR_API mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_conf
 typedef struct mlar_step {
     uint32_t struct_size;
     int32_t rows; /* live rows, 0..capacity; ignored if rows_device is set */
-    /* or their number in device memory, read by the kernels, clamped to 0..capacity */
+    /* or their number in device memory, read by the kernels, clamped to 0..capacity (a program that is for fewer rows
+     * than that number computes its own; only then may their last bits depend on its capacity) */
     const int32_t *rows_device;
 } mlar_step;
 
@@ -264,7 +265,8 @@ MLAR_API mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, c
 MLAR_API mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *step, void *stream);
 
 /* Policy balanced: decide the splits of this step for one kind, from the live lengths in bindings->list (only
- * lens and indptr are read, for the live rows: all max_rows of them may be live if rows_device says so).
+ * lens and indptr are read, for the live rows: all max_rows of them may be live if rows_device says so). Every layer of
+ * the kind has lists of these lengths in this step.
  * Once a step and kind, before its replays or enqueues, in stream order. `step` NULL: the step that
  * mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under batch_invariant
  * it does nothing but check. MLAR_ERROR_BINDING (the lists), MLAR_ERROR_CAPACITY, MLAR_ERROR_STATE (`step` NULL and

@@ -97,10 +97,10 @@ int32_t mlar_gpu_merged_per_tile(const char *arch, int32_t nope, int32_t rope) {
 enum { CLUSTER_BLOCKS = 8, CLUSTER_HEADS = 2, CLUSTER_TILES_MORE = 1 };
 
 /* Clusters of so many blocks, one of which fills a multiprocessor, that surely run at once. They lie within a group of
- * at least 16 multiprocessors, of which some may be missing in one. (An H100 of 132 takes 66, 39, 30, 22, 17, 15, 15 of
- * 2 to 8.) */
+ * at least 16 multiprocessors, of which some may be missing in one; of a device with fewer (a part of
+ * one) nothing is sure. (An H100 of 132 takes 66, 39, 30, 22, 17, 15, 15 of 2 to 8.) */
 static int32_t clusters_at_once(int32_t units, int32_t blocks) {
-    return units < 32 ? 1 : (units / 16 - 1) * (16 / blocks) + 1;
+    return units < 16 ? 0 : units < 32 ? 1 : (units / 16 - 1) * (16 / blocks) + 1;
 }
 
 /* Is there a tuned engine for these sizes that merges? */
