@@ -32,7 +32,8 @@ static float default_scale(int32_t d_qk) {
     return (float)scale;
 }
 
-mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *given, int32_t kind) {
+mlar_status mlar_bindings_init_sized(mlar_bindings *bindings, size_t struct_size, const mlar_config *given,
+                                     int32_t kind) {
     if (bindings == NULL || given == NULL) return MLAR_ERROR_ARGUMENT;
     mlar_config config;
     mlar_status status = mlar_config_validate(given, NULL);
@@ -43,26 +44,20 @@ mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *given
     int32_t d_qk = 0, d_v = 0;
     if (mlar_kv_head_dims(from->scope[0].layout, config.nope, config.rope, &d_qk, &d_v) != MLAR_OK)
         return MLAR_ERROR_CONFIG;
-    memset(bindings, 0, sizeof *bindings);
-    bindings->struct_size = sizeof *bindings;
-    bindings->scale = default_scale(d_qk);
-    bindings->q_head_stride = align_up_16_bytes(d_qk, 2);
-    bindings->q_row_stride = bindings->q_head_stride * config.heads;
-    bindings->out_head_stride = align_up_16_bytes(d_v, 2);
-    bindings->out_row_stride = bindings->out_head_stride * config.heads;
-    bindings->lse_head_stride = 1;
-    bindings->lse_row_stride = config.heads;
+    mlar_bindings own = {.scale = default_scale(d_qk), .lse_head_stride = 1, .lse_row_stride = config.heads};
+    own.q_head_stride = align_up_16_bytes(d_qk, 2);
+    own.q_row_stride = own.q_head_stride * config.heads;
+    own.out_head_stride = align_up_16_bytes(d_v, 2);
+    own.out_row_stride = own.out_head_stride * config.heads;
     for (int s = 0; s < from->scope_count; s++) {
-        bindings->cache[s].block_size = 64;
-        bindings->list[s].row_stride = from->scope[s].width;
-        bindings->list[s].rows_per_len = 1;
-        uint64_t stride = 0;
-        if (mlar_kv_block_stride_padded(from->scope[s].layout, config.nope, config.rope, 64, &stride) !=
-            MLAR_OK)
+        own.cache[s].block_size = 64;
+        own.list[s].row_stride = from->scope[s].width;
+        own.list[s].rows_per_len = 1;
+        if (mlar_kv_block_stride_padded(from->scope[s].layout, config.nope, config.rope, 64,
+                                        &own.cache[s].block_stride_bytes) != MLAR_OK)
             return MLAR_ERROR_CONFIG;
-        bindings->cache[s].block_stride_bytes = stride;
     }
-    return MLAR_OK;
+    return MLAR_STRUCT_START(bindings, struct_size, &own);
 }
 
 /* ---- field checks ---- */

@@ -4,6 +4,7 @@
  *
  * Every rejection names the field, the value and the limit. Knows no memory: what a valid configuration costs
  * is decided in dims.c and memory.c. */
+#include "arena/checked_size.h"
 #include "arena/fail.h"
 #include "engine/structs.h"
 #include "kernels/params.h"
@@ -56,20 +57,25 @@ mlar_status mlar_device_profile_named(mlar_device_profile *profile, const char *
         name);
 }
 
-mlar_status mlar_config_init(mlar_config *config) {
+static mlar_config neutral(void) {
+    mlar_config config = {.struct_size = sizeof config,
+                          .heads = 64,
+                          .nope = 448,
+                          .rope = 64,
+                          .max_rows = 1,
+                          .max_programs = 64,
+                          .max_layers = 64,
+                          .max_nodes = 128,
+                          .selftest = 1,
+                          .threads = 1};
+    (void)mlar_device_profile_named(&config.device, "cpu", NULL);
+    return config;
+}
+
+mlar_status mlar_config_init_sized(mlar_config *config, size_t struct_size) {
     if (config == NULL) return MLAR_ERROR_ARGUMENT;
-    memset(config, 0, sizeof *config);
-    config->struct_size = sizeof *config;
-    config->nope = 448;
-    config->rope = 64;
-    config->heads = 64;
-    config->max_rows = 1;
-    config->max_programs = 64;
-    config->max_layers = 64;
-    config->max_nodes = 128;
-    config->selftest = 1;
-    config->threads = 1;
-    return mlar_device_profile_named(&config->device, "cpu", NULL);
+    const mlar_config own = neutral();
+    return MLAR_STRUCT_START(config, struct_size, &own);
 }
 
 static void add_kind(mlar_config *config, const struct preset_row *preset, const char *what, int32_t extra) {
@@ -85,7 +91,8 @@ static void add_kind(mlar_config *config, const struct preset_row *preset, const
         snprintf(kind->name, sizeof kind->name, "%s", what);
 }
 
-mlar_status mlar_config_preset(mlar_config *config, const char *name, int32_t tp, mlar_diag *diag) {
+mlar_status mlar_config_preset_sized(mlar_config *config, size_t struct_size, const char *name, int32_t tp,
+                                     mlar_diag *diag) {
     if (config == NULL || name == NULL) return mlar_fail_null(diag, config == NULL ? "config" : "name");
     const struct preset_row *preset = NULL;
     for (int i = 0; i < COUNT_OF(presets); i++)
@@ -95,15 +102,17 @@ mlar_status mlar_config_preset(mlar_config *config, const char *name, int32_t tp
                          "preset: none is named '%.32s' (dsv4-flash, dsv4-pro, v32)", name);
     if (tp != 1 && tp != 2 && tp != 4 && tp != 8)
         return mlar_fail(diag, MLAR_ERROR_CONFIG, "tp", tp, 8, "tp: %d given, must be 1, 2, 4 or 8", (int)tp);
-    mlar_status status = mlar_config_init(config);
-    if (status != MLAR_OK) return status;
-    config->heads = preset->heads / tp;
-    config->nope = preset->nope;
-    config->rope = preset->rope;
-    if (preset->window > 0) add_kind(config, preset, "window", 0);
-    if (preset->topk > 0) add_kind(config, preset, "top", preset->topk);
-    if (preset->all > 0) add_kind(config, preset, "all", preset->all);
-    return MLAR_OK;
+    mlar_config own = neutral();
+    own.heads = preset->heads / tp;
+    own.nope = preset->nope;
+    own.rope = preset->rope;
+    if (preset->window > 0) add_kind(&own, preset, "window", 0);
+    if (preset->topk > 0) add_kind(&own, preset, "top", preset->topk);
+    if (preset->all > 0) add_kind(&own, preset, "all", preset->all);
+    mlar_status status = MLAR_STRUCT_START(config, struct_size, &own);
+    if (status == MLAR_OK) return MLAR_OK;
+    return mlar_fail(diag, status, "struct_size", mlar_size_for_diag(struct_size), sizeof own,
+                     "struct_size: %zu given, this version knows %zu", struct_size, sizeof own);
 }
 
 static mlar_status out_of_range(mlar_diag *diag, const char *field, int64_t value, int64_t least,

@@ -135,8 +135,9 @@ mlar_status mlar_memory_query(const mlar_config *config, mlar_memory *given, mla
     }
     describe_buffers(&layout, &memory);
     status = MLAR_STRUCT_WRITE(given, &memory);
-    return status == MLAR_OK ? MLAR_OK
-                             : mlar_fail(diag, status, "memory.struct_size", given->struct_size,
-                                         sizeof memory, "memory.struct_size: %u given, at least %zu needed",
-                                         given->struct_size, sizeof memory);
+    return status == MLAR_OK
+               ? MLAR_OK
+               : mlar_fail(diag, status, "memory.struct_size", given->struct_size, sizeof memory,
+                           "memory.struct_size: %u given, this version knows %zu", given->struct_size,
+                           sizeof memory);
 }

@@ -11,6 +11,7 @@
 #include "engine/guarding.h"
 #include "engine/program.h"
 #include "engine/sequence.h"
+#include "engine/structs.h"
 
 #include <string.h>
 
@@ -69,6 +70,11 @@ static mlar_status bind_layers(mlar_program *program, enum mlar_use use, const m
     const char *at = (const char *)bindings;
     for (int32_t i = program->first_layer; i >= 0; i = engine->layers[i].next, at += bindings->struct_size) {
         mlar_layer_slot *slot = &engine->layers[i];
+        const uint32_t size = mlar_struct_size(at);
+        if (size != bindings->struct_size)
+            return mlar_fail(diag, MLAR_ERROR_STRUCT_SIZE, "bindings.struct_size", size,
+                             bindings->struct_size, "bindings.struct_size: %u given, the first layer has %u",
+                             size, bindings->struct_size);
         mlar_status status =
             mlar_engine_resolve(engine, use, program->kind, (const mlar_bindings *)(const void *)at,
                                 program->capacity_rows, &slot->bound, diag);

@@ -143,82 +143,12 @@ static void test_statuses(void **state) {
     }
 }
 
-/* ---- hosts of another version ---- */
-
-/* A struct as a later header may have it. */
-#define LATER(type)                                                                                          \
-    struct {                                                                                                 \
-        type known;                                                                                          \
-        char tail[16];                                                                                       \
-    }
-
-static void test_a_longer_diag_is_filled(void **state) {
-    (void)state;
-    LATER(mlar_diag) diag;
-    memset(&diag, 0x5a, sizeof diag);
-    diag.known.struct_size = sizeof diag;
-    mlar_config config;
-    MUST(mlar_config_init(&config));
-    config.heads = 999;
-    MUST_BE(MLAR_ERROR_CONFIG, mlar_config_validate(&config, &diag.known));
-    assert_int_equal(diag.known.struct_size, sizeof diag);
-    assert_int_equal(diag.known.status, MLAR_ERROR_CONFIG);
-    assert_string_equal(diag.known.field, "heads");
-    for (size_t i = 0; i < sizeof diag.tail; i++) assert_int_equal(diag.tail[i], 0x5a);
-    diag.known.struct_size = sizeof(mlar_diag) - 1; /* shorter than ever released: left alone */
-    diag.known.given = -7;
-    MUST_BE(MLAR_ERROR_CONFIG, mlar_config_validate(&config, &diag.known));
-    assert_int_equal(diag.known.given, -7);
-}
-
-/* An array is spaced by its elements' struct_size. */
-static void test_longer_bindings_of_several_layers(void **state) {
-    (void)state;
-    case_spec spec = engine_case_spec(3, 2, 2, 40, 0);
-    step_case *made = case_new(&spec);
-    const step_case *const cases[] = {made};
-    mlar_config config = engine_case_config(cases, 1);
-    engine_case *run = engine_case_open(&config);
-    LATER(mlar_bindings) layers[2];
-    memset(layers, 0, sizeof layers);
-    mlar_program *program = NULL;
-    for (int i = 0; i < 2; i++) {
-        layers[i].known = case_bindings(&made->layer);
-        layers[i].known.struct_size = sizeof layers[i];
-    }
-    MUST(mlar_engine_capture(run->engine, 0, &layers[0].known, 2, 2, &program, NULL));
-    layers[1].tail[15] = 1; /* something that this version does not know */
-    MUST_BE(MLAR_ERROR_STRUCT_SIZE,
-            mlar_engine_capture(run->engine, 0, &layers[0].known, 2, 2, &program, NULL));
-    engine_case_close(run);
-    case_free(made);
-}
-
-/* A struct_size that nobody set is not a length to read. */
-static void test_an_absurd_struct_size(void **state) {
-    (void)state;
-    static union {
-        mlar_config config;
-        char zeros[sizeof(mlar_config) + 8192];
-    } given;
-    MUST(mlar_config_preset(&given.config, "dsv4-flash", 8, NULL));
-    given.config.struct_size = sizeof(mlar_config) + 4096;
-    MUST(mlar_config_validate(&given.config, NULL));
-    given.config.struct_size++;
-    MUST_BE(MLAR_ERROR_STRUCT_SIZE, mlar_config_validate(&given.config, NULL));
-    given.config.struct_size = UINT32_MAX;
-    MUST_BE(MLAR_ERROR_STRUCT_SIZE, mlar_config_validate(&given.config, NULL));
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),
         cmocka_unit_test(test_structs_end_with_their_last_member),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_statuses),
-        cmocka_unit_test(test_a_longer_diag_is_filled),
-        cmocka_unit_test(test_longer_bindings_of_several_layers),
-        cmocka_unit_test(test_an_absurd_struct_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

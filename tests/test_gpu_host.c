@@ -106,6 +106,47 @@ static void test_a_device_describes_itself(void **state) {
     session_end(&s);
 }
 
+/* What test_structs.c asks of the other structs. */
+static void test_options_and_info_of_other_sizes(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t more; /* than sizeof */
+        int tail;
+        mlar_status opens, tells;
+    } rows[] = {{0, 0, MLAR_OK, MLAR_OK},
+                {8, 0, MLAR_OK, MLAR_OK},
+                {8, 1, MLAR_ERROR_STRUCT_SIZE, MLAR_OK},
+                {(uint32_t)-1, 0, MLAR_ERROR_STRUCT_SIZE, MLAR_ERROR_STRUCT_SIZE},
+                {4097, 0, MLAR_ERROR_STRUCT_SIZE, MLAR_ERROR_STRUCT_SIZE},
+                {0x5a5a5a5a, 0, MLAR_ERROR_STRUCT_SIZE, MLAR_ERROR_STRUCT_SIZE}};
+    standin_settings settings = session_settings();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        session s = session_begin(MLAR_TEST_STANDIN, &settings);
+        struct {
+            mlar_device_options known;
+            char tail[8];
+        } options = {.known = {.device = MLAR_DEVICE_HIP, .library = s.library}};
+        options.known.struct_size = (uint32_t)sizeof options.known + rows[i].more;
+        memset(options.tail, rows[i].tail, sizeof options.tail);
+        MUST_BE(rows[i].opens,
+                mlar_device_open(s.memory, mlar_device_bytes(), &options.known, &s.device, NULL));
+        if (s.device == NULL) MUST(session_open(&s, 0, MLAR_RUNTIME_WARN, NULL));
+        struct {
+            mlar_device_info known;
+            char tail[8];
+        } info, before;
+        memset(&info, 0x5a, sizeof info);
+        info.known.struct_size = (uint32_t)sizeof info.known + rows[i].more;
+        before = info;
+        MUST_BE(rows[i].tells, mlar_device_info_of(s.device, &info.known));
+        assert_int_equal(info.known.struct_size, before.known.struct_size);
+        assert_memory_equal(info.tail, before.tail, sizeof info.tail);
+        if (rows[i].tells == MLAR_OK) assert_string_equal(info.known.profile.arch, "gfx942");
+        if (rows[i].tells != MLAR_OK) assert_memory_equal(&info, &before, sizeof info);
+        session_end(&s);
+    }
+}
+
 static void test_what_cannot_be_opened(void **state) {
     (void)state;
     standin_settings settings = session_settings();
@@ -427,6 +468,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_found_in_the_process),
         cmocka_unit_test(test_given_by_the_host),
         cmocka_unit_test(test_a_device_describes_itself),
+        cmocka_unit_test(test_options_and_info_of_other_sizes),
         cmocka_unit_test(test_what_cannot_be_opened),
         cmocka_unit_test(test_a_known_bad_runtime),
         cmocka_unit_test(test_an_old_runtime),

@@ -88,7 +88,7 @@ mlar_status mlar_runtime_no_device(const mlar_runtime *runtime, int error, const
                                    mlar_diag *diag) {
     (void)mlar_fail(diag, MLAR_ERROR_NO_DEVICE, what, error, 0, "%s (%s) found no device: %s (%d)",
                     runtime->vendor->name, runtime->found, mlar_runtime_error_name(runtime, error), error);
-    if (diag != NULL && diag->struct_size == sizeof *diag) diag->device_error = error;
+    mlar_fail_device_error(diag, error);
     return MLAR_ERROR_NO_DEVICE;
 }
 
@@ -135,6 +135,6 @@ mlar_status mlar_runtime_status(mlar_runtime *runtime, int error, const char *wh
     if (status == MLAR_ERROR_DEVICE_LOST) atomic_store(&runtime->lost, error);
     (void)mlar_fail(diag, status, what, 0, 0, "%s: %s (%d)", what, mlar_runtime_error_name(runtime, error),
                     error);
-    if (diag != NULL && diag->struct_size == sizeof *diag) diag->device_error = error;
+    mlar_fail_device_error(diag, error);
     return status;
 }

@@ -111,9 +111,17 @@ typedef struct mlar_config {
     mlar_kind_config kinds[MLAR_KINDS_MAX];
 } mlar_config;
 
+/* What the two functions below call, with the sizeof of the header that the host was compiled with: so many bytes of
+ * *config are written, no more, whatever this library's mlar_config has grown to. For hosts that cannot compile C. */
+MLAR_API mlar_status mlar_config_init_sized(mlar_config *config, size_t struct_size);
+MLAR_API mlar_status mlar_config_preset_sized(mlar_config *config, size_t struct_size, const char *name,
+                                              int32_t tp, mlar_diag *diag);
+
 /* Sets struct_size and neutral values: no kinds, 64 heads of 448 + 64, max_rows 1, 64 programs, 64 layers, 128 nodes,
  * 1 thread, profile "cpu", no budget, guards off, self-test on; the rest 0. Pure. */
-MLAR_API mlar_status mlar_config_init(mlar_config *config);
+static inline mlar_status mlar_config_init(mlar_config *config) {
+    return mlar_config_init_sized(config, sizeof *config);
+}
 
 /* mlar_config_init, and a model's heads and kinds for one rank of a tensor-parallel group.
  *   name           heads/tp   layout   kinds
@@ -121,7 +129,10 @@ MLAR_API mlar_status mlar_config_init(mlar_config *config);
  *   "dsv4-pro"     128/tp     dsv4     window 128; + top-1024; + all compressed up to 8192
  *   "v32"          128/tp     v32      top-2048 (one scope)
  * tp is 1, 2, 4 or 8. MLAR_ERROR_CONFIG names an unknown preset or degree. Pure. */
-MLAR_API mlar_status mlar_config_preset(mlar_config *config, const char *name, int32_t tp, mlar_diag *diag);
+static inline mlar_status mlar_config_preset(mlar_config *config, const char *name, int32_t tp,
+                                             mlar_diag *diag) {
+    return mlar_config_preset_sized(config, sizeof *config, name, tp, diag);
+}
 
 /* A device profile by name: "cpu", "mi250x", "mi300x", "mi325x", "mi355x", "rx7900xtx", "h100", "h200". Pure.
  * MLAR_ERROR_CONFIG for another name. */

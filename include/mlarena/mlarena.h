@@ -24,15 +24,17 @@
  * A host that owns its graphs (vLLM, SGLang, PyTorch) calls mlar_engine_prepare and mlar_engine_enqueue with
  * its own stream instead, also while that stream is being captured.
  *
- * Rules that hold everywhere. The caller owns every pointer it passes; the library keeps device addresses
- * from capture to destroy and keeps no host pointer except the host block, the arena, the device, and the
- * config's parallel and parallel_context. No
- * function is safe to call on one engine from two threads at once; different engines may run on different
- * threads. At most one step is in flight on an arena; the host orders it. Functions marked "pure" touch
- * nothing but their arguments. A struct with a struct_size, set to sizeof(it), may grow at its end: a larger one
- * than this library knows is accepted only if its unknown tail is zero. Other structs never change their size.
- * Functions that can fail return mlar_status; MLAR_ERROR_ARGUMENT (a null pointer) and _STRUCT_SIZE are common
- * to all and not repeated below. `diag` may be NULL.
+ * Rules that hold everywhere. The caller owns every pointer it passes; the library keeps device addresses from
+ * capture to destroy and keeps no host pointer except the host block, the arena, the device, and the config's
+ * parallel and parallel_context. No function is safe to call on one engine from two threads at once; different
+ * engines may run on different threads. At most one step is in flight on an arena; the host orders it. Functions
+ * marked "pure" touch nothing but their arguments. A struct with a struct_size, set to sizeof(it), may grow at its
+ * end, and host and library may be of different versions: nothing past the host's struct_size is read or written;
+ * fields that a shorter struct lacks count as 0, which in every field added later means what was before it; of a
+ * longer one the unknown tail must be zero if the library reads the struct, and is left alone if it writes it. A
+ * size below the first release's, or more than 4096 above this version's, was never a header's: _STRUCT_SIZE. Other
+ * structs never change their size. Functions that can fail return mlar_status; MLAR_ERROR_ARGUMENT (a null pointer)
+ * and _STRUCT_SIZE are common to all and not repeated below. `diag` may be NULL.
  *
  * Which field may change when:
  *
@@ -216,9 +218,16 @@ typedef struct mlar_bindings {
     mlar_index_list list[MLAR_SCOPES];
 } mlar_bindings;
 
+/* What mlar_bindings_init calls, with the host's sizeof(mlar_bindings): see mlar_config_init_sized. */
+MLAR_API mlar_status mlar_bindings_init_sized(mlar_bindings *bindings, size_t struct_size,
+                                              const mlar_config *config, int32_t kind);
+
 /* Sets struct_size, contiguous strides, dense lists of the kind's widths, scale d_qk^-0.5, bf16 out, tail zero;
  * addresses null. Pure. MLAR_ERROR_ARGUMENT for a kind that config lacks. */
-MLAR_API mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *config, int32_t kind);
+static inline mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *config,
+                                             int32_t kind) {
+    return mlar_bindings_init_sized(bindings, sizeof *bindings, config, kind);
+}
 
 /* What one decode step carries. */
 typedef struct mlar_step {
