@@ -58,6 +58,8 @@ typedef struct mlar_backend {
                            mlar_diag *diag);
     mlar_status (*copy_out)(void *state, void *to, const void *from, uint64_t bytes, void *stream,
                             mlar_diag *diag);
+    /* `word` again and again; `to` and `bytes` are multiples of 4. */
+    mlar_status (*fill)(void *state, void *to, uint32_t word, uint64_t bytes, void *stream, mlar_diag *diag);
     mlar_status (*stats)(void *state, mlar_backend_stats *stats);
 } mlar_backend;
 

@@ -87,19 +87,6 @@ static mlar_status check_memory(const mlar_layout *layout, const void *memory, u
     return MLAR_OK;
 }
 
-static mlar_status clear(mlar_engine *engine, int32_t index, mlar_diag *diag) {
-    static const char zeros[1024];
-    const uint64_t bytes = engine->layout.plan.requests[index].bytes;
-    char *const to = mlar_arena_pointer(engine->arena, index);
-    for (uint64_t done = 0; done < bytes; done += sizeof zeros) {
-        const uint64_t piece = bytes - done < sizeof zeros ? bytes - done : sizeof zeros;
-        mlar_status status =
-            engine->backend->copy_in(engine->backend_state, to + done, zeros, piece, NULL, diag);
-        if (status != MLAR_OK) return status;
-    }
-    return MLAR_OK;
-}
-
 /* Counters and the step block start at zero; and the schedule, because attention on sm_90 reads cuts before it knows
  * how many prepare wrote. Layer blocks are written at capture, and what is in scratch never matters. */
 static mlar_status clear_persistent(mlar_engine *engine, mlar_diag *diag) {
@@ -110,7 +97,10 @@ static mlar_status clear_persistent(mlar_engine *engine, mlar_diag *diag) {
             mlar_buffers[cleared[i]].class == MLAR_CLASS_KIND ? engine->layout.dims.config.kind_count : 1;
         for (int k = 0; k < kinds; k++) {
             const int32_t index = engine->layout.index[cleared[i]][k];
-            mlar_status status = index < 0 ? MLAR_OK : clear(engine, index, diag);
+            if (index < 0) continue;
+            mlar_status status =
+                engine->backend->fill(engine->backend_state, mlar_arena_pointer(engine->arena, index), 0,
+                                      engine->layout.plan.requests[index].bytes, NULL, diag);
             if (status != MLAR_OK) return status;
         }
     }

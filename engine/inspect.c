@@ -11,9 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Device scratch is poisoned through the host in pieces of this size. */
-#define PIECE 4096
-
 /* Element types in the plan's order. */
 static void plan_elements(const mlar_engine *engine, mlar_element elements[MLAR_PLAN_MAX_REQUESTS]) {
     for (int id = 0; id < MLAR_BUFFER_COUNT; id++)
@@ -62,27 +59,21 @@ mlar_status mlar_engine_reset_counters(mlar_engine *engine, void *stream) {
     if (engine == NULL) return MLAR_ERROR_ARGUMENT;
     mlar_status status = mlar_engine_idle(engine, stream, NULL);
     if (status != MLAR_OK) return status;
-    static const char zeros[MLAR_SMALL_BLOCK_BYTES];
     return mlar_engine_note(engine,
-                            engine->backend->copy_in(engine->backend_state,
-                                                     mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0),
-                                                     zeros, sizeof zeros, stream, NULL));
+                            engine->backend->fill(engine->backend_state,
+                                                  mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0), 0,
+                                                  MLAR_SMALL_BLOCK_BYTES, stream, NULL));
 }
 
 static mlar_status poison_device(mlar_engine *engine, const mlar_element *elements, uint32_t seed,
                                  void *stream, mlar_diag *diag) {
     mlar_poison_segment segments[MLAR_POISON_MAX_SEGMENTS];
     int32_t count = mlar_poison_segments(&engine->layout.plan, segments);
-    unsigned char piece[PIECE];
     for (int32_t i = 0; i < count; i++) {
-        mlar_poison_fill(piece, sizeof piece, mlar_poison_word(elements[segments[i].index], seed));
-        for (uint64_t done = 0; done < segments[i].bytes; done += PIECE) {
-            uint64_t bytes = segments[i].bytes - done < PIECE ? segments[i].bytes - done : PIECE;
-            void *to = engine->arena->base + segments[i].offset + done;
-            mlar_status status =
-                engine->backend->copy_in(engine->backend_state, to, piece, bytes, stream, diag);
-            if (status != MLAR_OK) return mlar_engine_note(engine, status);
-        }
+        mlar_status status = engine->backend->fill(
+            engine->backend_state, engine->arena->base + segments[i].offset,
+            mlar_poison_word(elements[segments[i].index], seed), segments[i].bytes, stream, diag);
+        if (status != MLAR_OK) return mlar_engine_note(engine, status);
     }
     return MLAR_OK;
 }

@@ -89,7 +89,7 @@ static void test_what_a_step_may_read_starts_at_zero(void **state) {
         void *address = NULL;
         uint64_t bytes = 0;
         MUST(mlar_engine_buffer(run->engine, kinds[i], names[i], &address, &bytes));
-        assert_true(bytes > (kinds[i] < 0 ? 0 : 1024)); /* a schedule: more than one piece of zeros */
+        assert_true(bytes > 0);
         for (uint64_t at = 0; at < bytes; at++) assert_int_equal(((const unsigned char *)address)[at], 0);
     }
     engine_case_close(run);

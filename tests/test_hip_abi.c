@@ -248,6 +248,8 @@ CALL4(hip, hipError_t, copy_in, hipMemcpyHtoDAsync, void *, hipDeviceptr_t, cons
 #endif
 CALL4(hip, hipError_t, copy_out, hipMemcpyDtoHAsync, void *, void *, void *, hipDeviceptr_t, size_t, size_t,
       void *, hipStream_t);
+CALL4(hip, hipError_t, fill, hipMemsetD32Async, void *, hipDeviceptr_t, unsigned, int, size_t, size_t, void *,
+      hipStream_t);
 CALL2(hip, hipError_t, allocate, hipMalloc, void **, void **, size_t, size_t);
 CALL1(hip, hipError_t, free, hipFree, void *, void *);
 _Static_assert(_Generic(&hipGetErrorName, const char *(*)(hipError_t) : 1, default : 0), "hipGetErrorName");
@@ -398,6 +400,8 @@ CALL4(cuda, CUresult, copy_in, cuMemcpyHtoDAsync_v2, void *, CUdeviceptr, const 
       size_t, void *, CUstream);
 CALL4(cuda, CUresult, copy_out, cuMemcpyDtoHAsync_v2, void *, void *, void *, CUdeviceptr, size_t, size_t,
       void *, CUstream);
+CALL4(cuda, CUresult, fill, cuMemsetD32Async, void *, CUdeviceptr, unsigned, unsigned, size_t, size_t, void *,
+      CUstream);
 CALL2(cuda, CUresult, allocate, cuMemAlloc_v2, void **, CUdeviceptr *, size_t, size_t);
 CALL1(cuda, CUresult, free, cuMemFree_v2, void *, CUdeviceptr);
 _Static_assert(_Generic(&cuGetErrorName, CUresult (*)(CUresult, const char **) : 1, default : 0),

@@ -11,6 +11,7 @@
 #include "engine/backend.h"
 
 #include "arena/fail.h"
+#include "arena/guard.h"
 #include "engine/cpu/float_mode.h"
 #include "engine/cpu/threads.h"
 #include "engine/sequence.h"
@@ -241,6 +242,13 @@ static mlar_status cpu_copy(void *opaque, void *to, const void *from, uint64_t b
     return MLAR_OK;
 }
 
+static mlar_status cpu_fill(void *opaque, void *to, uint32_t word, uint64_t bytes, void *stream,
+                            mlar_diag *diag) {
+    (void)opaque, (void)stream, (void)diag;
+    mlar_poison_fill(to, bytes, word);
+    return MLAR_OK;
+}
+
 static mlar_status cpu_stats(void *opaque, mlar_backend_stats *stats) {
     stats->variant = ((mlar_cpu_state *)opaque)->kernels->isa;
     return MLAR_OK;
@@ -263,5 +271,6 @@ const mlar_backend mlar_backend_cpu = {
     .graph = cpu_graph,
     .copy_in = cpu_copy,
     .copy_out = cpu_copy,
+    .fill = cpu_fill,
     .stats = cpu_stats,
 };

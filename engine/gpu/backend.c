@@ -269,6 +269,16 @@ static mlar_status gpu_copy_out(void *opaque, void *to, const void *from, uint64
     return gpu_copy(opaque, 0, to, from, bytes, stream, diag);
 }
 
+static mlar_status gpu_fill(void *opaque, void *to, uint32_t word, uint64_t bytes, void *stream,
+                            mlar_diag *diag) {
+    mlar_gpu_state *state = opaque;
+    mlar_device_scope scope;
+    mlar_status status = mlar_device_enter(state->device, &scope, diag);
+    if (status != MLAR_OK) return status;
+    status = mlar_device_fill(state->device, to, word, bytes, stream, diag);
+    return mlar_device_leave(state->device, &scope, status, diag);
+}
+
 static mlar_status gpu_stats(void *opaque, mlar_backend_stats *stats) {
     mlar_gpu_state *state = opaque;
     stats->runtime_calls = state->device->calls;
@@ -297,5 +307,6 @@ const mlar_backend mlar_backend_gpu = {
     .graph = gpu_graph,
     .copy_in = gpu_copy_in,
     .copy_out = gpu_copy_out,
+    .fill = gpu_fill,
     .stats = gpu_stats,
 };

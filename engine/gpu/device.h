@@ -52,5 +52,8 @@ mlar_status mlar_device_check_memory(mlar_device *device, const void *base, uint
 /* A blocking copy in stream order; in = 1: host to device. The device must be current. */
 mlar_status mlar_device_transfer(mlar_device *device, int in, void *to, const void *from, uint64_t bytes,
                                  void *stream, mlar_diag *diag);
+/* `word` again and again; `to` and `bytes` are multiples of 4. Blocking, too. */
+mlar_status mlar_device_fill(mlar_device *device, void *to, uint32_t word, uint64_t bytes, void *stream,
+                             mlar_diag *diag);
 
 #endif

@@ -5,19 +5,31 @@
 #include "arena/fail.h"
 #include "engine/gpu/device.h"
 
+/* What was queued has happened, or will never. */
+static mlar_status settle(mlar_device *device, int error, const char *what, void *stream, mlar_diag *diag) {
+    mlar_runtime *runtime = &device->runtime;
+    mlar_status status = mlar_runtime_status(runtime, error, what, diag);
+    if (status != MLAR_OK) return status;
+    error = runtime->stream_synchronize(stream);
+    /* A copy may still be waiting, and its host memory is the caller's to give back: once more. */
+    if (error != MLAR_GPU_SUCCESS) (void)runtime->stream_synchronize(stream);
+    return mlar_runtime_status(runtime, error, "hipStreamSynchronize", diag);
+}
+
 mlar_status mlar_device_transfer(mlar_device *device, int in, void *to, const void *from, uint64_t bytes,
                                  void *stream, mlar_diag *diag) {
     mlar_runtime *runtime = &device->runtime;
     if (bytes == 0) return MLAR_OK;
     int error = in ? runtime->copy_in(to, from, bytes, stream)
                    : runtime->copy_out(to, (void *)(uintptr_t)from, bytes, stream);
-    mlar_status status =
-        mlar_runtime_status(runtime, error, in ? "hipMemcpyHtoDAsync" : "hipMemcpyDtoHAsync", diag);
-    if (status != MLAR_OK) return status;
-    error = runtime->stream_synchronize(stream);
-    /* The copy may still be waiting, and its host memory is the caller's to give back: once more. */
-    if (error != MLAR_GPU_SUCCESS) (void)runtime->stream_synchronize(stream);
-    return mlar_runtime_status(runtime, error, "hipStreamSynchronize", diag);
+    return settle(device, error, in ? "hipMemcpyHtoDAsync" : "hipMemcpyDtoHAsync", stream, diag);
+}
+
+mlar_status mlar_device_fill(mlar_device *device, void *to, uint32_t word, uint64_t bytes, void *stream,
+                             mlar_diag *diag) {
+    if (bytes == 0) return MLAR_OK;
+    int error = device->runtime.fill(to, word, bytes / sizeof word, stream);
+    return settle(device, error, "hipMemsetD32Async", stream, diag);
 }
 
 mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **address, mlar_diag *diag) {

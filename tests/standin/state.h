@@ -95,7 +95,7 @@ struct standin_graph {
     size_t count;
 };
 
-enum op_kind { OP_NONE, OP_KERNEL, OP_GRAPH, OP_COPY_IN, OP_COPY_OUT, OP_ALLOCATE, OP_FREE };
+enum op_kind { OP_NONE, OP_KERNEL, OP_GRAPH, OP_COPY_IN, OP_COPY_OUT, OP_FILL, OP_ALLOCATE, OP_FREE };
 
 typedef struct standin_op {
     enum op_kind kind;
@@ -107,6 +107,7 @@ typedef struct standin_op {
     void *to;
     const void *from;
     size_t bytes;
+    uint32_t word;
 } standin_op;
 
 typedef struct standin_stream {

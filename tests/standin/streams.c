@@ -83,6 +83,10 @@ static void run_op(standin_op *op) {
     case OP_COPY_OUT:
         memcpy(op->to, op->from, op->bytes);
         break;
+    case OP_FILL:
+        for (size_t at = 0; at < op->bytes; at += sizeof op->word)
+            memcpy((char *)op->to + at, &op->word, sizeof op->word);
+        break;
     case OP_ALLOCATE:
         standin_allocation_ready(op->allocation);
         break;
@@ -185,7 +189,7 @@ HIP(hipStreamCreateWithFlags, (void **stream, unsigned flags), stream_create(str
 HIP_RELEASE(hipStreamDestroy, (void *stream), stream_destroy(stream))
 HIP(hipStreamSynchronize, (void *stream), stream_synchronize(stream))
 
-/* ---- copies ---- */
+/* ---- copies and fills ---- */
 
 static int copy(void *to, const void *from, size_t bytes, void *handle, int in) {
     standin_stream *stream = standin_stream_of(handle);
@@ -211,6 +215,29 @@ static int copy(void *to, const void *from, size_t bytes, void *handle, int in) 
 HIP(hipMemcpyHtoDAsync, (void *to, const void *from, size_t bytes, void *stream),
     copy(to, from, bytes, stream, 1))
 HIP(hipMemcpyDtoHAsync, (void *to, void *from, size_t bytes, void *stream), copy(to, from, bytes, stream, 0))
+
+static int fill(void *to, unsigned word, size_t words, void *handle) {
+    standin_stream *stream = standin_stream_of(handle);
+    if (stream == NULL) return HIP_CONTEXT_DESTROYED;
+    int error = standin_default_use(stream);
+    if (error != 0) return error;
+    if (stream->capture != CAPTURE_NONE) { /* it would become a node; nobody here asks for one */
+        stream->capture = CAPTURE_INVALIDATED;
+        return HIP_CAPTURE_UNSUPPORTED;
+    }
+    const size_t bytes = words * sizeof(uint32_t);
+    const standin_allocation *a = standin_allocation_at(to, bytes);
+    if (words == 0 || (uintptr_t)to % sizeof(uint32_t) != 0 || a == NULL) return HIP_INVALID_VALUE;
+    if (a->device != stream->device) return HIP_INVALID_DEVICE;
+    standin_op *op = standin_queue(stream, OP_FILL);
+    op->to = to;
+    op->word = word;
+    op->bytes = bytes;
+    standin_queued(stream);
+    return 0;
+}
+
+HIP(hipMemsetD32Async, (void *to, unsigned word, size_t words, void *stream), fill(to, word, words, stream))
 
 /* ---- launches ---- */
 
