@@ -39,7 +39,7 @@ static void resolve_kind(const mlar_dims *dims, int32_t index, mlar_kind_dims *k
         .heads_per_group_max = dims->traits.heads_per_group_max,
         .row_tile = config->max_rows,
         .max_rows = config->max_rows,
-        .merged_per_tile = dims->traits.merged_per_tile,
+        .merged_elements_per_tile = dims->traits.merged_elements_per_tile,
     };
     if (!dims->balanced)
         kind->shape.splits = config->splits > 0 ? config->splits

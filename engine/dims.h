@@ -25,9 +25,9 @@ enum mlar_position {
 typedef struct mlar_traits {
     int32_t heads_per_group_min;
     int32_t heads_per_group_max;
-    int32_t merged_per_tile;       /* what splitting a row costs: params.h */
-    uint64_t thread_scratch_bytes; /* CPU: scratch of one worker; 0 elsewhere */
-    int32_t threads;               /* CPU: workers; 0 elsewhere */
+    int32_t merged_elements_per_tile; /* what splitting a row costs: params.h */
+    uint64_t thread_scratch_bytes;    /* CPU: scratch of one worker; 0 elsewhere */
+    int32_t threads;                  /* CPU: workers; 0 elsewhere */
 } mlar_traits;
 
 /* One layer kind, resolved. */

@@ -25,8 +25,8 @@ mlar_status mlar_traits_of(const mlar_config *config, mlar_traits *traits, mlar_
     if (mlar_gpu_traits(config->device.arch, config->heads, &traits->heads_per_group_min,
                         &traits->heads_per_group_max)) {
         if (config->strategy != MLAR_STRATEGY_GATHER)
-            traits->merged_per_tile =
-                mlar_gpu_merged_per_tile(config->device.arch, config->nope, config->rope);
+            traits->merged_elements_per_tile =
+                mlar_gpu_merged_elements_per_tile(config->device.arch, config->nope, config->rope);
         return MLAR_OK;
     }
     return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device.arch", 0, 0,

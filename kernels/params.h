@@ -117,9 +117,10 @@ typedef struct mlar_shape {
     int32_t heads_per_group_max;
     int32_t row_tile; /* rows a gather-attend-combine round handles */
     int32_t max_rows;
-    int32_t merged_per_tile; /* elements of partial sums merged in the time of a tile; 0: merging is free */
-    int32_t cluster_rows;    /* balanced: steps of up to so many rows are cut for clusters (schedule.h) ... */
-    int32_t cluster_blocks;  /* ... of so many blocks; both 0: none */
+    /* elements of partial sums that are merged in the time of a tile; 0: merging is free */
+    int32_t merged_elements_per_tile;
+    int32_t cluster_rows;   /* balanced: steps of up to so many rows are cut for clusters (schedule.h) ... */
+    int32_t cluster_blocks; /* ... of so many blocks; both 0: none */
 } mlar_shape;
 
 /* One launch of one stage: the only argument of every kernel. */

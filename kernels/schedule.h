@@ -240,9 +240,10 @@ MLAR_FN int32_t mlar_granule_now(const mlar_shape *shape, int32_t rows, int32_t 
                                  int32_t in_parts) {
     int64_t merged = (int64_t)mlar_ceil_div(in_parts, share) * shape->heads * shape->d_v;
     int64_t spared = longest - share - 1; /* the merge's own launch is worth a tile */
-    int32_t is_worth_it = mlar_cluster_parts(shape, rows)
-                              ? spared > 0
-                              : spared * shape->merged_per_tile >= merged || !shape->merged_per_tile;
+    int32_t is_worth_it =
+        mlar_cluster_parts(shape, rows)
+            ? spared > 0
+            : spared * shape->merged_elements_per_tile >= merged || !shape->merged_elements_per_tile;
     return is_worth_it ? share : mlar_max_i32(share, longest);
 }
 

@@ -29,8 +29,9 @@ static void test_what_a_split_costs_reaches_the_shape(void **state) {
         config.strategy = cases[i].strategy;
         MUST(mlar_dims_resolve(&config, &dims, NULL));
         for (int32_t k = 0; k < dims.config.kind_count; k++)
-            if ((dims.kind[k].shape.merged_per_tile > 0) != cases[i].known)
-                fail_msg("case %zu, kind %d: %d", i, (int)k, (int)dims.kind[k].shape.merged_per_tile);
+            if ((dims.kind[k].shape.merged_elements_per_tile > 0) != cases[i].known)
+                fail_msg("case %zu, kind %d: %d", i, (int)k,
+                         (int)dims.kind[k].shape.merged_elements_per_tile);
     }
 }
 

@@ -147,7 +147,7 @@ static mlar_stage_args cluster_args(const cluster_case *c) {
     args.shape.heads = c->heads;
     args.shape.cut_granule = 1;
     args.shape.max_rows = args.shape.row_tile = c->max_rows;
-    args.shape.merged_per_tile = mlar_gpu_merged_per_tile(c->arch, 448, 64);
+    args.shape.merged_elements_per_tile = mlar_gpu_merged_elements_per_tile(c->arch, 448, 64);
     mlar_gpu_traits(c->arch, c->heads, &args.shape.heads_per_group_min, &args.shape.heads_per_group_max);
     mlar_gpu_cluster_traits(c->arch, &args.shape, c->tiles);
     return args;

@@ -75,7 +75,8 @@ static plan *draw_plan(uint64_t *random) {
                                                    : 1 + case_random_below(random, args->capacity_rows);
     shape->max_rows = MAX_ROWS;
     shape->d_v = 512;
-    shape->merged_per_tile = case_random_below(random, 2) ? 0 : 1 + case_random_below(random, 100000);
+    shape->merged_elements_per_tile =
+        case_random_below(random, 2) ? 0 : 1 + case_random_below(random, 100000);
     if (case_random_below(random, 2)) {
         shape->cluster_blocks = 2 + case_random_below(random, 7);
         shape->cluster_rows = 1 + case_random_below(random, MAX_ROWS);
@@ -122,7 +123,7 @@ static int32_t granule_of(const plan *p) {
     if (in_clusters)
         share = mlar_max_i32(share, (longest + args->shape.cluster_blocks - 1) / args->shape.cluster_blocks);
     if (head->granule != share) {
-        assert_true(args->shape.merged_per_tile != 0 || (in_clusters && share + 1 >= longest));
+        assert_true(args->shape.merged_elements_per_tile != 0 || (in_clusters && share + 1 >= longest));
         assert_int_equal(head->granule, mlar_max_i32(share, longest));
     }
     return head->granule;
@@ -322,8 +323,8 @@ static void heads_per_group(void **state) {
 }
 
 /* The granule that prepare chooses on 132 workers for `rows` rows of `tiles` tiles and `more` of `more_tiles`. */
-static int32_t granule_for(int32_t heads, int32_t merged_per_tile, int32_t rows, int32_t tiles, int32_t more,
-                           int32_t more_tiles) {
+static int32_t granule_for(int32_t heads, int32_t merged_elements_per_tile, int32_t rows, int32_t tiles,
+                           int32_t more, int32_t more_tiles) {
     enum { WORKERS = 132, ROWS = 256 };
     static int32_t lens[ROWS];
     static mlar_schedule_head head;
@@ -342,7 +343,7 @@ static int32_t granule_for(int32_t heads, int32_t merged_per_tile, int32_t rows,
                               .heads_per_group_min = heads,
                               .heads_per_group_max = heads,
                               .row_tile = ROWS,
-                              .merged_per_tile = merged_per_tile};
+                              .merged_elements_per_tile = merged_elements_per_tile};
     args.rows = args.row_count = args.capacity_rows = rows + more;
     mlar_cpu_prepare(&args);
     return head.granule;
@@ -382,7 +383,7 @@ static void clusters_bound_the_parts(void **state) {
                               .workers = 132,
                               .d_v = 512,
                               .cut_granule = 1,
-                              .merged_per_tile = 1,
+                              .merged_elements_per_tile = 1,
                               .cluster_rows = 22,
                               .cluster_blocks = 5};
     (void)state;

@@ -49,21 +49,21 @@ typedef struct gpu_arch {
     const char *name;
     int32_t largest_group; /* heads that one attend kernel serves at once, keys up to 512 wide */
     int32_t nvidia;
-    const tuned_engine *tuned; /* some, or null */
-    int32_t merged_per_tile;   /* with tuned engines; 0: never measured */
+    const tuned_engine *tuned;        /* some, or null */
+    int32_t merged_elements_per_tile; /* with tuned engines; 0: never measured */
 } gpu_arch;
 
 /* H100, 128 + 512 entries: with 64 heads, rows in halves lose to whole ones at 64 rows (41.9 us against 39.1) and rows
  * in quarters win at 32 (35.6 against 37.4); with 16 heads halves win at 64 rows (30.4 against 34.9). */
-enum { SM90_MERGED_PER_TILE = 700000 };
+enum { SM90_MERGED_ELEMENTS_PER_TILE = 700000 };
 
 static const gpu_arch archs[] = {
     {"gfx90a", 64, 0, wave_engines, 0},
     {"gfx942", 64, 0, wave_engines, 0},
     {"gfx950", 64, 0, wave_engines, 0},
     {"gfx1100", 32, 0, NULL, 0},
-    {"sm_90", 64, 1, sm90_engines, SM90_MERGED_PER_TILE},
-    {"sm_90a", 64, 1, sm90_engines, SM90_MERGED_PER_TILE},
+    {"sm_90", 64, 1, sm90_engines, SM90_MERGED_ELEMENTS_PER_TILE},
+    {"sm_90a", 64, 1, sm90_engines, SM90_MERGED_ELEMENTS_PER_TILE},
 };
 
 /* The least group: what a matrix instruction works on anyway. */
@@ -85,9 +85,9 @@ int32_t mlar_gpu_traits(const char *arch, int32_t heads, int32_t *heads_per_grou
     return 1;
 }
 
-int32_t mlar_gpu_merged_per_tile(const char *arch, int32_t nope, int32_t rope) {
+int32_t mlar_gpu_merged_elements_per_tile(const char *arch, int32_t nope, int32_t rope) {
     const gpu_arch *known = arch_of(arch);
-    return known && rope == 64 && (nope == 448 || nope == 512) ? known->merged_per_tile : 0;
+    return known && rope == 64 && (nope == 448 || nope == 512) ? known->merged_elements_per_tile : 0;
 }
 
 /* ---- clusters ---- */

@@ -46,7 +46,8 @@ int32_t mlar_gpu_merges(const char *arch, int32_t stage, const mlar_stage_args *
 
 /* shape->cluster_rows and cluster_blocks, by everything else in the shape and the tiles of its longest row. */
 void mlar_gpu_cluster_traits(const char *arch, mlar_shape *shape, int32_t max_tiles);
-/* What shape.merged_per_tile is to be for the direct strategy, by the models' head dimensions alone; else 0. */
-int32_t mlar_gpu_merged_per_tile(const char *arch, int32_t nope, int32_t rope);
+/* What shape.merged_elements_per_tile is to be for the direct strategy, by the models' head dimensions alone; for
+ * others 0. */
+int32_t mlar_gpu_merged_elements_per_tile(const char *arch, int32_t nope, int32_t rope);
 
 #endif

@@ -42,7 +42,7 @@ typedef struct variant {
     int32_t row_tile; /* 0: all rows at once */
     int32_t blocks;   /* layer and step stand in device memory, written by set_block */
     int32_t same_as;  /* variant that must give the same bits, or -1 */
-    int32_t merged_per_tile;
+    int32_t merged_elements_per_tile;
     int32_t cluster_blocks; /* what the schedule is made for; 0: no clusters */
     int32_t merged;         /* blocks of the clusters that attend; 0: workers and combine do */
 } variant;
@@ -180,7 +180,7 @@ static mlar_stage_args args_of(const step_case *made, const variant *v) {
     args.rows = made->spec.rows;
     args.shape.workers = v->workers;
     args.shape.cut_granule = v->cut_granule;
-    args.shape.merged_per_tile = v->merged_per_tile;
+    args.shape.merged_elements_per_tile = v->merged_elements_per_tile;
     args.shape.cluster_blocks = v->cluster_blocks;
     args.shape.cluster_rows = v->cluster_blocks ? made->shape.max_rows : 0;
     args.shape.splits = v->splits;
