@@ -76,12 +76,11 @@ static void free_set(set *one) {
 
 static void find_kernel(const set *one) {
     if (!mlar_gpu_launch_of(arch, MLAR_STAGE_GATHER, &one->args, &one->args.layer, &grid)) exit(3);
-    gather = device_function_of(images, grid.unit, arch, grid.kernel, grid.dynamic_lds_bytes);
+    gather = device_function_of(images, arch, &grid);
 }
 
 static void run_gather(const set *one) {
-    device_launch(gather, grid.grid_blocks, grid.block_threads, grid.dynamic_lds_bytes, grid.cluster_blocks,
-                  &one->args);
+    device_launch(gather, &grid, &one->args);
 }
 
 /* The launch alone: nothing is gathered. */

@@ -33,17 +33,19 @@ enum { CUDA, HIP };
     X(wait, "cuCtxSynchronize", "hipDeviceSynchronize", (void))
 /* CUDA alone: X(field, name, parameters) */
 #define CUDA_NAMES(X)                                                                                        \
+    X(get_version, "cuDriverGetVersion", (int *version))                                                     \
     X(get_device, "cuDeviceGet", (int *handle, int ordinal))                                                 \
     X(get_name, "cuDeviceGetName", (char *name, int bytes, int handle))                                      \
     X(retain, "cuDevicePrimaryCtxRetain", (void **context, int handle))                                      \
     X(set_current, "cuCtxSetCurrent", (void *context))                                                       \
     X(set_attribute, "cuFuncSetAttribute", (void *function, int attribute, int value))                       \
     X(stream_new, "cuStreamCreate", (void **stream, unsigned flags))                                         \
-    X(launch_cluster, "cuLaunchKernelEx",                                                                    \
+    X(launch_extended, "cuLaunchKernelEx",                                                                   \
       (const mlar_cuda_launch_config *config, void *function, void **parameters, void **extra))
 
 static struct {
     int family;
+    int overlaps; /* as engine/gpu/backend.c decides it */
     void *library;
     void *stream; /* where launches go; null: the default one */
     char name[256];
@@ -84,7 +86,7 @@ static void find(void *pointer, const char *name) {
 int device_open(const char *library) {
     static const char *const usual[] = {"libcuda.so.1",     "libcuda.so",       "libamdhip64.so.7",
                                         "libamdhip64.so.6", "libamdhip64.so.5", "libamdhip64.so"};
-    int handle;
+    int handle, version;
     void *context;
     if (library)
         device.library = dlopen(library, RTLD_NOW);
@@ -103,6 +105,8 @@ int device_open(const char *library) {
     CUDA_NAMES(FIELD)
 #undef FIELD
     if (device.get_device(&handle, 0)) return 0;
+    CALL(get_version, &version);
+    device.overlaps = version >= MLAR_CUDA_VERSION_OVERLAP;
     CALL(get_name, device.name, (int)sizeof device.name, handle);
     CALL(retain, &context, handle);
     CALL(set_current, context);
@@ -166,44 +170,51 @@ static void *module_of(const char *path) {
     return modules[i].module;
 }
 
-device_function *device_function_of(const char *images, const char *unit, const char *arch,
-                                    const char *kernel, uint32_t dynamic_lds_bytes) {
+device_function *device_function_of(const char *images, const char *arch, const mlar_gpu_launch *launch) {
     static struct {
         char kernel[96];
         device_function function;
     } known[64];
     size_t i = 0;
-    while (known[i].kernel[0] && strcmp(known[i].kernel, kernel)) i++;
+    while (known[i].kernel[0] && strcmp(known[i].kernel, launch->kernel)) i++;
     if (known[i].kernel[0] == 0) {
         if (i + 1 == sizeof known / sizeof *known) exit(3);
         char path[512];
-        snprintf(path, sizeof path, "%s/%s.%s.image", images, unit, strcmp(arch, "sm_90") ? arch : "sm_90a");
-        CALL(function, &known[i].function.handle, module_of(path), kernel);
-        if (dynamic_lds_bytes > 48 * 1024)
-            CALL(set_attribute, known[i].function.handle, 8, (int)dynamic_lds_bytes);
-        snprintf(known[i].kernel, sizeof known[i].kernel, "%s", kernel);
+        snprintf(path, sizeof path, "%s/%s.%s.image", images, launch->unit,
+                 strcmp(arch, "sm_90") ? arch : "sm_90a");
+        CALL(function, &known[i].function.handle, module_of(path), launch->kernel);
+        if (launch->dynamic_lds_bytes > 48 * 1024)
+            CALL(set_attribute, known[i].function.handle, 8, (int)launch->dynamic_lds_bytes);
+        snprintf(known[i].kernel, sizeof known[i].kernel, "%s", launch->kernel);
     }
     return &known[i].function;
 }
 
-void device_launch(const device_function *function, uint32_t blocks, uint32_t threads,
-                   uint32_t dynamic_lds_bytes, uint32_t cluster_blocks, const void *args) {
+void device_launch(const device_function *function, const mlar_gpu_launch *launch, const void *args) {
     void *parameters[] = {(void *)(uintptr_t)args};
-    if (cluster_blocks > 1) {
-        mlar_cuda_launch_attribute cluster = {.id = MLAR_CUDA_ATTRIBUTE_CLUSTER,
-                                              .value = {(int32_t)cluster_blocks, 1, 1}};
-        const mlar_cuda_launch_config config = {.grid = {blocks, 1, 1},
-                                                .block = {threads, 1, 1},
-                                                .lds_bytes = dynamic_lds_bytes,
-                                                .stream = device.stream,
-                                                .attributes = &cluster,
-                                                .attribute_count = 1};
-        CALL(launch_cluster, &config, function->handle, parameters, NULL);
-        return;
-    }
-    CALL(launch, function->handle, blocks, 1u, 1u, threads, 1u, 1u, dynamic_lds_bytes, device.stream,
-         parameters, (void **)NULL);
+    mlar_cuda_launch_attribute attributes[2];
+    mlar_cuda_launch_config config = {.grid = {launch->grid_blocks, 1, 1},
+                                      .block = {launch->block_threads, 1, 1},
+                                      .lds_bytes = launch->dynamic_lds_bytes,
+                                      .stream = device.stream,
+                                      .attributes = attributes};
+    if (launch->cluster_blocks > 1)
+        attributes[config.attribute_count++] = (mlar_cuda_launch_attribute){
+            .id = MLAR_CUDA_ATTRIBUTE_CLUSTER, .value = {(int32_t)launch->cluster_blocks, 1, 1}};
+    if (launch->overlaps && device.overlaps)
+        attributes[config.attribute_count++] =
+            (mlar_cuda_launch_attribute){.id = MLAR_CUDA_ATTRIBUTE_OVERLAP, .value = {1}};
+    if (config.attribute_count > 0)
+        CALL(launch_extended, &config, function->handle, parameters, NULL);
+    else
+        CALL(launch, function->handle, launch->grid_blocks, 1u, 1u, launch->block_threads, 1u, 1u,
+             launch->dynamic_lds_bytes, device.stream, parameters, (void **)NULL);
 }
+
+int device_overlaps(void) {
+    return device.overlaps;
+}
+
 void device_wait(void) {
     check(device.wait(), "wait");
 }
