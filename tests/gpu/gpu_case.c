@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int64_t gpu_checks, gpu_failures;
+_Atomic int64_t gpu_checks, gpu_failures;
 
 int gpu_check(int ok, const char *format, ...) {
     gpu_checks++;
@@ -39,45 +39,48 @@ int gpu_open(gpu_place *place, int32_t ordinal) {
     place->memory = calloc(1, mlar_device_bytes());
     place->info.struct_size = sizeof place->info;
     static const int32_t kinds[] = {MLAR_DEVICE_HIP, MLAR_DEVICE_CUDA};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 && place->device == NULL; i++) {
         mlar_device_options options = {.struct_size = sizeof options, .device = kinds[i], .ordinal = ordinal};
         mlar_diag diag = {.struct_size = sizeof diag};
         mlar_status status =
             mlar_device_open(place->memory, mlar_device_bytes(), &options, &place->device, &diag);
-        if (status == MLAR_OK) return mlar_device_info_of(place->device, &place->info) == MLAR_OK;
-        printf("no device: %s\n", diag.message);
+        if (status != MLAR_OK) printf("no device: %s\n", diag.message);
     }
-    free(place->memory);
+    if (place->device != NULL && GPU_MUST(mlar_device_info_of(place->device, &place->info))) return 1;
+    gpu_close(place);
     return 0;
 }
 
 void gpu_close(gpu_place *place) {
-    GPU_MUST(mlar_device_close(place->device));
+    if (place->device != NULL) GPU_MUST(mlar_device_close(place->device));
     free(place->memory);
+    memset(place, 0, sizeof *place);
 }
 
 int gpu_engine_open(gpu_engine *e, gpu_place *place, const mlar_config *config) {
+    mlar_diag diag = {.struct_size = sizeof diag};
     memset(e, 0, sizeof *e);
     e->place = place;
     e->config = *config;
     e->config.device = place->info.profile;
     e->memory.struct_size = sizeof e->memory;
-    mlar_diag diag = {.struct_size = sizeof diag};
-    if (!gpu_must(mlar_memory_query(&e->config, &e->memory, &diag), "mlar_memory_query", &diag)) return 0;
-    if (!gpu_must(mlar_arena_from_pool(&e->arena, place->device, e->memory.device_bytes, &diag),
-                  "mlar_arena_from_pool", &diag))
-        return 0;
-    e->host_block = aligned_alloc(64, (e->memory.host_bytes + 63) / 64 * 64);
-    mlar_status status = mlar_engine_init(&e->config, place->device, &e->arena, e->host_block,
-                                          e->memory.host_bytes, &e->engine, &diag);
-    if (gpu_must(status, "mlar_engine_init", &diag)) return 1;
+    if (gpu_must(mlar_memory_query(&e->config, &e->memory, &diag), "mlar_memory_query", &diag) &&
+        gpu_must(mlar_arena_from_pool(&e->arena, place->device, e->memory.device_bytes, &diag),
+                 "mlar_arena_from_pool", &diag)) {
+        e->has_arena = 1;
+        e->host_block = aligned_alloc(64, (e->memory.host_bytes + 63) / 64 * 64);
+        if (gpu_must(mlar_engine_init(&e->config, place->device, &e->arena, e->host_block,
+                                      e->memory.host_bytes, &e->engine, &diag),
+                     "mlar_engine_init", &diag))
+            return 1;
+    }
     gpu_engine_close(e);
     return 0;
 }
 
 void gpu_engine_close(gpu_engine *e) {
     if (e->engine != NULL) GPU_MUST(mlar_engine_deinit(e->engine));
-    GPU_MUST(mlar_arena_release(&e->arena, NULL));
+    if (e->has_arena) GPU_MUST(mlar_arena_release(&e->arena, NULL));
     free(e->host_block);
     memset(e, 0, sizeof *e);
 }
@@ -93,8 +96,9 @@ static void bind(gpu_case *c) {
 }
 
 void gpu_case_close(gpu_case *c) {
-    for (int32_t i = 0; i < c->made->buffer_count; i++)
+    for (int32_t i = 0; i < CASE_MAX_BUFFERS; i++)
         if (c->buffer[i] != NULL) GPU_MUST(mlar_device_free(c->place->device, c->buffer[i]));
+    memset(c, 0, sizeof *c);
 }
 
 int gpu_case_open(gpu_case *c, gpu_place *place, step_case *made) {

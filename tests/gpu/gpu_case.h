@@ -4,7 +4,10 @@
  * device, steps run through the public API, results copied back into the case for the same checks that the
  * CPU gets.
  *
- * No test framework: machines with a GPU need not have one. A failure prints a line and counts. */
+ * No test framework: machines with a GPU need not have one. A failure prints a line and counts.
+ *
+ * What holds nothing is all zeros: what is declared so may be closed whether or not it was opened, and what fails to
+ * open, or was closed, is so again. So every group closes all it declared, at its end, however far it came. */
 #ifndef TESTS_GPU_GPU_CASE_H
 #define TESTS_GPU_GPU_CASE_H
 
@@ -14,7 +17,7 @@
 
 /* ---- counting ---- */
 
-extern int64_t gpu_checks, gpu_failures;
+extern _Atomic int64_t gpu_checks, gpu_failures; /* engines run on threads of their own */
 
 /* Counts a check; prints the message of one that fails (the first 40). Returns ok. */
 __attribute__((format(printf, 2, 3))) int gpu_check(int ok, const char *format, ...);
@@ -39,11 +42,12 @@ typedef struct gpu_engine {
     mlar_config config;
     mlar_memory memory;
     mlar_arena arena;
+    int has_arena;
     void *host_block;
     mlar_engine *engine;
 } gpu_engine;
 
-/* The device's profile replaces the configuration's. Returns 1 if the engine is up; else nothing is held. */
+/* The device's profile replaces the configuration's. Returns 1 if the engine is up. */
 int gpu_engine_open(gpu_engine *e, gpu_place *place, const mlar_config *config);
 void gpu_engine_close(gpu_engine *e);
 
@@ -56,7 +60,7 @@ typedef struct gpu_case {
     mlar_bindings bindings;         /* device addresses */
 } gpu_case;
 
-/* Returns 1 if it is there; else nothing is held. */
+/* Returns 1 if it is there. */
 int gpu_case_open(gpu_case *c, gpu_place *place, step_case *made);
 void gpu_case_close(gpu_case *c);
 /* Host buffers to the device (inputs and poisoned outputs); device outputs back to the host's. */

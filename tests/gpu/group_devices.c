@@ -25,18 +25,12 @@ static void resident_close(resident *r) {
     gpu_case_close(&r->c);
 }
 
+/* Returns 1 if all of it is there; closed in any case. */
 static int resident_open(resident *r, gpu_place *where, step_case *made) {
     const mlar_config config = config_of(made, &variants[0]);
     r->place = where;
-    r->program = NULL;
-    if (!gpu_case_open(&r->c, where, made)) return 0;
-    if (!gpu_engine_open(&r->e, where, &config)) {
-        gpu_case_close(&r->c);
-        return 0;
-    }
-    if (GPU_MUST(mlar_engine_capture(r->e.engine, 0, &r->c.bindings, 1, ROWS, &r->program, NULL))) return 1;
-    resident_close(r);
-    return 0;
+    return gpu_case_open(&r->c, where, made) && gpu_engine_open(&r->e, where, &config) &&
+           GPU_MUST(mlar_engine_capture(r->e.engine, 0, &r->c.bindings, 1, ROWS, &r->program, NULL));
 }
 
 /* Replayed and enqueued, both give `right`. */
@@ -61,8 +55,9 @@ static void foreign_stream(resident *r, gpu_place *other, const uint8_t *right) 
     mlar_device_scope scope;
     void *stream = NULL;
     if (!GPU_MUST(mlar_device_enter(other->device, &scope, NULL))) return;
-    (void)runtime->stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING);
+    const int created = runtime->stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING) == 0;
     GPU_MUST(mlar_device_leave(other->device, &scope, MLAR_OK, NULL));
+    if (!gpu_check(created, "a stream of the other device")) return;
     const mlar_status enqueued =
         mlar_engine_enqueue(r->e.engine, 0, &r->c.bindings, ROWS, &step, stream, &diag);
     gpu_check(enqueued == MLAR_ERROR_DEVICE, "enqueue into another device's stream: %s, %s",
@@ -78,8 +73,8 @@ static void foreign_stream(resident *r, gpu_place *other, const uint8_t *right) 
               "replay into another device's stream: %s", mlar_status_name(replayed));
     free(out);
     still_right(r, right, "after a stream of another device");
-    if (!GPU_MUST(mlar_device_enter(other->device, &scope, NULL))) return;
-    (void)runtime->stream_destroy(stream);
+    GPU_MUST(mlar_device_enter(other->device, &scope, NULL));
+    (void)runtime->stream_destroy(stream); /* that its device could not be made current does not matter */
     GPU_MUST(mlar_device_leave(other->device, &scope, MLAR_OK, NULL));
 }
 
@@ -126,19 +121,13 @@ void two_devices(void) {
     gpu_place second;
     const case_spec spec = model_spec(91, ROWS, 16);
     step_case *made = case_new(&spec);
-    resident on[2];
-    if (!gpu_open(&second, SECOND)) {
+    resident on[2] = {0};
+    if (!gpu_open(&second, SECOND))
         printf("  one device: nothing to do\n");
-        case_free(made);
-        return;
-    }
-    if (resident_open(&on[FIRST], &place, made)) {
-        if (resident_open(&on[SECOND], &second, made)) {
-            side_by_side(on, made);
-            resident_close(&on[SECOND]);
-        }
-        resident_close(&on[FIRST]);
-    }
+    else if (resident_open(&on[FIRST], &place, made) && resident_open(&on[SECOND], &second, made))
+        side_by_side(on, made);
+    resident_close(&on[SECOND]);
+    resident_close(&on[FIRST]);
     gpu_close(&second);
     case_free(made);
 }

@@ -39,15 +39,15 @@ static void *engine_thread(void *arg) {
     step_case *made = case_new(&spec);
     mlar_config config = config_of(made, &variants[0]);
     const mlar_runtime *runtime = &place.device->runtime;
-    gpu_case c;
-    gpu_engine e;
+    gpu_case c = {0};
+    gpu_engine e = {0};
     void *stream = NULL;
     mlar_program *program = NULL;
     size_t bytes;
     int64_t *failures = calloc(1, sizeof *failures);
-    mlar_device_scope scope;
-    GPU_MUST(mlar_device_enter(place.device, &scope, NULL));
-    int ok = gpu_case_open(&c, &place, made) && gpu_engine_open(&e, &place, &config) &&
+    mlar_device_scope scope = {0};
+    int ok = GPU_MUST(mlar_device_enter(place.device, &scope, NULL)) && gpu_case_open(&c, &place, made) &&
+             gpu_engine_open(&e, &place, &config) &&
              runtime->stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING) == 0 &&
              gpu_case_enqueue(&e, 0, &c, ROWS);
     uint8_t *alone = take_outputs(made, &bytes);
@@ -61,7 +61,7 @@ static void *engine_thread(void *arg) {
     ok = ok && runtime->stream_synchronize(stream) == 0 && gpu_case_download(&c);
     uint8_t *together = take_outputs(made, &bytes);
     *failures = !ok || memcmp(alone, together, bytes) != 0;
-    (void)runtime->stream_destroy(stream);
+    if (stream != NULL) (void)runtime->stream_destroy(stream);
     free(alone);
     free(together);
     gpu_engine_close(&e);
@@ -85,50 +85,72 @@ void two_engines(void) {
 
 /* ---- bad input ---- */
 
-void bad_input(void) {
-    case_spec spec = model_spec(51, 4, 8);
-    step_case *made = case_new(&spec);
-    mlar_config config = config_of(made, &variants[0]);
-    config.device = place.info.profile;
-    mlar_memory memory = {.struct_size = sizeof memory};
-    GPU_MUST(mlar_memory_query(&config, &memory, NULL));
-    void *host_block = aligned_alloc(64, (memory.host_bytes + 63) / 64 * 64), *device_block = NULL;
-    void *host_arena = aligned_alloc(256, (memory.device_bytes + 255) / 256 * 256);
+typedef struct attempt {
+    mlar_config config;
+    mlar_memory memory;
     mlar_arena arena;
+    void *host_block;
+    mlar_diag diag;
+} attempt;
+
+/* An init over `bytes` at `base`, which may be none of the device's. */
+static mlar_status try_init(attempt *a, mlar_device *device, void *base, uint64_t bytes) {
     mlar_engine *engine = NULL;
-    mlar_diag diag = {.struct_size = sizeof diag};
-#define INIT(device) mlar_engine_init(&config, device, &arena, host_block, memory.host_bytes, &engine, &diag)
-    GPU_MUST(mlar_arena_from_caller(&arena, host_arena, memory.device_bytes, 0, NULL));
-    gpu_check(INIT(place.device) == MLAR_ERROR_MEMORY_KIND, "host memory posing as device memory");
-    GPU_MUST(mlar_arena_release(&arena, NULL));
-    GPU_MUST(mlar_device_allocate(place.device, memory.device_bytes + 512, &device_block, NULL));
-    GPU_MUST(mlar_arena_from_caller(&arena, (char *)device_block + 16, memory.device_bytes, 0, NULL));
-    gpu_check(INIT(place.device) == MLAR_ERROR_MEMORY_ALIGNMENT, "a misaligned arena");
-    GPU_MUST(mlar_arena_release(&arena, NULL));
-    GPU_MUST(mlar_arena_from_caller(&arena, device_block, memory.device_bytes - 1, 0, NULL));
-    gpu_check(INIT(place.device) == MLAR_ERROR_MEMORY_SIZE, "an arena one byte short");
-    GPU_MUST(mlar_arena_release(&arena, NULL));
-    GPU_MUST(mlar_arena_from_caller(&arena, device_block, memory.device_bytes, 0, NULL));
-    gpu_check(INIT(NULL) == MLAR_ERROR_ARGUMENT, "no device for a GPU configuration");
-    config.device.compute_units++;
-    gpu_check(INIT(place.device) != MLAR_OK, "a profile that is not this device's");
-    config.device.compute_units--;
-    if (gpu_must(INIT(place.device), "init", &diag)) {
-        mlar_engine *second = NULL;
-        void *block = aligned_alloc(64, (memory.host_bytes + 63) / 64 * 64);
-        gpu_check(mlar_engine_init(&config, place.device, &arena, block, memory.host_bytes, &second, &diag) ==
-                      MLAR_ERROR_BUSY,
+    if (!GPU_MUST(mlar_arena_from_caller(&a->arena, base, bytes, 0, NULL))) return MLAR_OK;
+    const mlar_status status = mlar_engine_init(&a->config, device, &a->arena, a->host_block,
+                                                a->memory.host_bytes, &engine, &a->diag);
+    if (engine != NULL) GPU_MUST(mlar_engine_deinit(engine));
+    GPU_MUST(mlar_arena_release(&a->arena, NULL));
+    return status;
+}
+
+/* What an engine keeps from others while it is there. */
+static void beside_an_engine(attempt *a, void *base) {
+    mlar_engine *engine = NULL, *second = NULL;
+    void *block = aligned_alloc(64, (a->memory.host_bytes + 63) / 64 * 64);
+    GPU_MUST(mlar_arena_from_caller(&a->arena, base, a->memory.device_bytes, 0, NULL));
+    if (gpu_must(mlar_engine_init(&a->config, place.device, &a->arena, a->host_block, a->memory.host_bytes,
+                                  &engine, &a->diag),
+                 "init", &a->diag)) {
+        gpu_check(mlar_engine_init(&a->config, place.device, &a->arena, block, a->memory.host_bytes, &second,
+                                   &a->diag) == MLAR_ERROR_BUSY,
                   "an arena that another engine holds");
-        free(block);
         gpu_check(mlar_device_close(place.device) == MLAR_ERROR_BUSY,
                   "closing a device with an engine on it");
         GPU_MUST(mlar_engine_deinit(engine));
     }
-#undef INIT
-    GPU_MUST(mlar_arena_release(&arena, NULL));
-    GPU_MUST(mlar_device_free(place.device, device_block));
+    GPU_MUST(mlar_arena_release(&a->arena, NULL));
+    free(block);
+}
+
+void bad_input(void) {
+    case_spec spec = model_spec(51, 4, 8);
+    step_case *made = case_new(&spec);
+    attempt a = {.config = config_of(made, &variants[0]),
+                 .memory = {.struct_size = sizeof a.memory},
+                 .diag = {.struct_size = sizeof a.diag}};
+    a.config.device = place.info.profile;
+    GPU_MUST(mlar_memory_query(&a.config, &a.memory, NULL));
+    const uint64_t bytes = a.memory.device_bytes;
+    void *host_arena = aligned_alloc(256, (bytes + 255) / 256 * 256), *block = NULL;
+    a.host_block = aligned_alloc(64, (a.memory.host_bytes + 63) / 64 * 64);
+    gpu_check(try_init(&a, place.device, host_arena, bytes) == MLAR_ERROR_MEMORY_KIND,
+              "host memory posing as device memory");
+    if (GPU_MUST(mlar_device_allocate(place.device, bytes + 512, &block, NULL))) {
+        gpu_check(try_init(&a, place.device, (char *)block + 16, bytes) == MLAR_ERROR_MEMORY_ALIGNMENT,
+                  "a misaligned arena");
+        gpu_check(try_init(&a, place.device, block, bytes - 1) == MLAR_ERROR_MEMORY_SIZE,
+                  "an arena one byte short");
+        gpu_check(try_init(&a, NULL, block, bytes) == MLAR_ERROR_ARGUMENT,
+                  "no device for a GPU configuration");
+        a.config.device.compute_units++;
+        gpu_check(try_init(&a, place.device, block, bytes) != MLAR_OK, "a profile that is not this device's");
+        a.config.device.compute_units--;
+        beside_an_engine(&a, block);
+        GPU_MUST(mlar_device_free(place.device, block));
+    }
     free(host_arena);
-    free(host_block);
+    free(a.host_block);
     case_free(made);
 }
 
@@ -141,25 +163,26 @@ static int by_value(const void *a, const void *b) {
 
 void host_cost(void) {
     enum { ROWS = 4, SAMPLES = 2001 };
+    const int samples = quick ? 101 : SAMPLES;
     case_spec spec = model_spec(71, ROWS, 8);
     step_case *made = case_new(&spec);
-    gpu_case c;
-    if (!gpu_case_open(&c, &place, made)) return;
-    for (int32_t route = 0; route < 2; route++) {
+    gpu_case c = {0};
+    const int ok = gpu_case_open(&c, &place, made);
+    for (int32_t route = 0; route < 2 && ok; route++) {
         mlar_config config = config_of(made, &variants[2]);
         config.update_route = route;
         gpu_engine e;
         mlar_program *program = NULL;
         void *stream = NULL;
         if (!gpu_engine_open(&e, &place, &config)) continue;
-        GPU_MUST(mlar_engine_capture(e.engine, 0, &c.bindings, 1, ROWS, &program, NULL));
-        mlar_device_scope scope;
-        GPU_MUST(mlar_device_enter(place.device, &scope, NULL));
-        (void)place.device->runtime.stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING);
-        for (int changed = 0; changed < 2; changed++) {
+        mlar_device_scope scope = {0};
+        const int ready = GPU_MUST(mlar_engine_capture(e.engine, 0, &c.bindings, 1, ROWS, &program, NULL)) &&
+                          GPU_MUST(mlar_device_enter(place.device, &scope, NULL)) &&
+                          place.device->runtime.stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING) == 0;
+        for (int changed = 0; changed < 2 && gpu_check(ready, "a program and a stream"); changed++) {
             static double times[SAMPLES];
             uint64_t calls = place.device->calls;
-            for (int i = 0; i < SAMPLES; i++) {
+            for (int i = 0; i < samples; i++) {
                 mlar_step step = {.struct_size = sizeof step, .rows = changed ? 1 + i % ROWS : ROWS};
                 (void)place.device->runtime.stream_synchronize(stream); /* the device is idle */
                 if (!changed && i > 0) {
@@ -175,13 +198,13 @@ void host_cost(void) {
                 }
             }
             (void)place.device->runtime.stream_synchronize(stream);
-            qsort(times, SAMPLES, sizeof *times, by_value);
+            qsort(times, (size_t)samples, sizeof *times, by_value);
             printf("  %-12s %-30s median %5.2f us, p90 %5.2f us on the host, %.2f runtime calls\n",
                    route ? "node-params" : "step-block",
-                   changed ? "rows change every replay" : "nothing changes", times[SAMPLES / 2],
-                   times[SAMPLES * 9 / 10], (double)(place.device->calls - calls) / SAMPLES);
+                   changed ? "rows change every replay" : "nothing changes", times[samples / 2],
+                   times[samples * 9 / 10], (double)(place.device->calls - calls) / samples);
         }
-        (void)place.device->runtime.stream_destroy(stream);
+        if (stream != NULL) (void)place.device->runtime.stream_destroy(stream);
         GPU_MUST(mlar_device_leave(place.device, &scope, MLAR_OK, NULL));
         gpu_engine_close(&e);
     }

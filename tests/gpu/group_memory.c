@@ -53,7 +53,10 @@ static void one_engine(gpu_case *c, int32_t programs_wanted) {
            (unsigned long long)stats.pool_reserved_bytes);
     int32_t capacity = c->made->spec.capacity_rows;
     for (int32_t i = 0; i < programs_wanted; i++)
-        GPU_MUST(mlar_engine_capture(e.engine, 0, &c->bindings, 1, capacity, &programs[i], NULL));
+        if (!GPU_MUST(mlar_engine_capture(e.engine, 0, &c->bindings, 1, capacity, &programs[i], NULL))) {
+            gpu_engine_close(&e);
+            return;
+        }
     snprintf(line, sizeof line, "%d captured programs", (int)programs_wanted);
     (void)taken(line, 0);
     for (int32_t i = 0; i < programs_wanted; i++) gpu_case_replay(&e, programs[i], 0, c, capacity);
@@ -71,8 +74,8 @@ void memory_outside(void) {
     gpu_case c;
     mlar_device_scope scope;
     free_memory = find_memory_info(&place.device->runtime);
-    if (!gpu_check(free_memory != NULL, "the runtime tells no free memory")) return;
-    if (GPU_MUST(mlar_device_enter(place.device, &scope, NULL))) {
+    if (gpu_check(free_memory != NULL, "the runtime tells no free memory") &&
+        GPU_MUST(mlar_device_enter(place.device, &scope, NULL))) {
         size_t total = 0;
         gpu_check(free_memory(&last_free, &total) == 0, "free memory");
         printf("  %-44s %12llu bytes\n", "gone before: driver, context, code, other users",
@@ -80,8 +83,8 @@ void memory_outside(void) {
         if (gpu_case_open(&c, &place, made)) {
             one_engine(&c, 1);
             one_engine(&c, 61);
-            gpu_case_close(&c);
         }
+        gpu_case_close(&c);
         GPU_MUST(mlar_device_leave(place.device, &scope, MLAR_OK, NULL));
     }
     case_free(made);

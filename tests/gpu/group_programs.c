@@ -92,13 +92,14 @@ static void replay_many(moving *m, int32_t route, const char *variant) {
  * kernels may be others, since it has room for more rows; the pool does not grow. */
 static void replay_equals_enqueue(int32_t route) {
     moving m = {0};
+    int ok = 1;
     for (int i = 0; i < MOVING_CASES; i++) {
         case_spec spec = model_spec(5 + (uint64_t)i, MOVING_ROWS, 16);
         spec.tail_zero = false; /* their tails are not of one length */
         m.made[i] = case_new(&spec);
-        if (!gpu_case_open(&m.cases[i], &place, m.made[i])) return;
+        ok = ok && gpu_case_open(&m.cases[i], &place, m.made[i]);
     }
-    for (int v = 0; v < VARIANTS; v++) {
+    for (int v = 0; v < VARIANTS && ok; v++) {
         mlar_config config = config_of(m.made[0], &variants[v]);
         config.update_route = route;
         if (!gpu_engine_open(&m.e, &place, &config)) continue;
@@ -125,13 +126,12 @@ void capture_short(void) {
     enum { ROWS = 20 };
     case_spec spec = model_spec(21, ROWS, 16);
     step_case *made = case_new(&spec), *nothing = case_new(&spec);
-    gpu_case c, before;
-    if (!gpu_case_open(&c, &place, made) || !gpu_case_open(&before, &place, nothing)) return;
+    gpu_case c = {0}, before = {0};
     for (int32_t i = 0; i < nothing->buffer_count; i++)
         if (holds_lengths(&nothing->buffers[i]))
             memset(nothing->buffers[i].memory, 0, nothing->buffers[i].bytes);
-    gpu_case_upload(&before);
-    for (int v = 0; v < VARIANTS; v++) {
+    const int ok = gpu_case_open(&c, &place, made) && gpu_case_open(&before, &place, nothing);
+    for (int v = 0; v < VARIANTS && ok; v++) {
         mlar_config config = config_of(made, &variants[v]);
         gpu_engine e;
         mlar_program *program = NULL;
@@ -165,16 +165,17 @@ void capture_short(void) {
 void queued_steps(void) {
     enum { ROWS = 12, QUEUED = 16 };
     step_case *made[QUEUED];
-    gpu_case cases[QUEUED];
+    gpu_case cases[QUEUED] = {0};
+    gpu_engine e = {0};
+    mlar_program *program = NULL;
+    int ok = 1;
     for (int i = 0; i < QUEUED; i++) {
         case_spec spec = model_spec(100 + (uint64_t)i, ROWS, 8);
         made[i] = case_new(&spec);
-        if (!gpu_case_open(&cases[i], &place, made[i])) return;
+        ok = ok && gpu_case_open(&cases[i], &place, made[i]);
     }
     mlar_config config = config_of(made[0], &variants[0]);
-    gpu_engine e;
-    mlar_program *program = NULL;
-    if (gpu_engine_open(&e, &place, &config) &&
+    if (ok && gpu_engine_open(&e, &place, &config) &&
         GPU_MUST(mlar_engine_capture(e.engine, 0, &cases[0].bindings, 1, ROWS, &program, NULL))) {
         for (int i = 0; i < QUEUED; i++) {
             mlar_step step = {.struct_size = sizeof step, .rows = 1 + i % ROWS};
@@ -208,20 +209,21 @@ void host_graph(void) {
     enum { ROWS = 6, LAYERS = 61, ROUNDS = 9 };
     case_spec spec = model_spec(31, ROWS, 16);
     step_case *made = case_new(&spec);
-    gpu_case c;
-    gpu_engine e;
+    gpu_case c = {0};
+    gpu_engine e = {0};
     mlar_config config = config_of(made, &variants[0]);
     const mlar_runtime *runtime = &place.device->runtime;
+    mlar_device_scope scope = {0};
     void *stream = NULL, *graph = NULL, *exec = NULL;
     size_t nodes = 0, bytes;
-    if (!gpu_case_open(&c, &place, made) || !gpu_engine_open(&e, &place, &config)) return;
-    gpu_case_enqueue(&e, 0, &c, ROWS);
-    uint8_t *eager = take_outputs(made, &bytes);
-    mlar_device_scope scope;
-    GPU_MUST(mlar_device_enter(place.device, &scope, NULL));
+    uint8_t *eager = NULL, *replayed = NULL;
     mlar_step step = {.struct_size = sizeof step, .rows = ROWS};
-    int ok = runtime->stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING) == 0 &&
-             runtime->capture_begin(stream, 0 /* global, as PyTorch does */) == 0;
+    int ok = gpu_case_open(&c, &place, made) && gpu_engine_open(&e, &place, &config) &&
+             gpu_case_enqueue(&e, 0, &c, ROWS) && GPU_MUST(mlar_device_enter(place.device, &scope, NULL)) &&
+             gpu_check(runtime->stream_create(&stream, MLAR_GPU_STREAM_NON_BLOCKING) == 0, "a stream");
+    if (!ok) goto close;
+    eager = take_outputs(made, &bytes);
+    ok = runtime->capture_begin(stream, 0 /* global, as PyTorch does */) == 0;
     for (int i = 0; i < LAYERS * ROUNDS && ok; i++) {
         ok &= GPU_MUST(mlar_engine_prepare(e.engine, 0, &c.bindings, &step, stream, NULL));
         ok &= GPU_MUST(mlar_engine_enqueue(e.engine, 0, &c.bindings, ROWS, &step, stream, NULL));
@@ -237,13 +239,14 @@ void host_graph(void) {
     gpu_check(ok, "the host's capture or replay failed");
     gpu_check(nodes >= 1000, "%zu nodes in the host's graph", nodes);
     gpu_case_download(&c);
-    uint8_t *replayed = take_outputs(made, &bytes);
+    replayed = take_outputs(made, &bytes);
     gpu_check(memcmp(eager, replayed, bytes) == 0, "the host's graph gives other bits than eager");
+    printf("  %zu nodes\n", nodes);
+close:
     if (exec != NULL) (void)runtime->graph_exec_destroy(exec);
     if (graph != NULL) (void)runtime->graph_destroy(graph);
-    (void)runtime->stream_destroy(stream);
+    if (stream != NULL) (void)runtime->stream_destroy(stream);
     GPU_MUST(mlar_device_leave(place.device, &scope, MLAR_OK, NULL));
-    printf("  %zu nodes\n", nodes);
     free(eager);
     free(replayed);
     gpu_engine_close(&e);
@@ -284,43 +287,44 @@ static int launch_children(mlar_program *const programs[2], void *stream) {
 void child_graphs(void) {
     enum { ROWS = 7, PROGRAMS = 2 };
     step_case *made[PROGRAMS];
-    gpu_case cases[PROGRAMS];
-    gpu_engine e;
+    gpu_case cases[PROGRAMS] = {0};
+    gpu_engine e = {0};
     mlar_program *programs[PROGRAMS] = {NULL};
+    uint8_t *replayed[PROGRAMS] = {NULL};
+    size_t bytes;
+    int ok = 1;
     for (int i = 0; i < PROGRAMS; i++) {
         case_spec spec = model_spec(91 + (uint64_t)i, ROWS, 16);
         made[i] = case_new(&spec);
-        if (!gpu_case_open(&cases[i], &place, made[i])) return;
+        ok = ok && gpu_case_open(&cases[i], &place, made[i]);
     }
     mlar_config config =
         config_of(made[0], &variants[2]); /* splits without prepare: each has its own lengths */
     mlar_step step = {.struct_size = sizeof step, .rows = ROWS - 1};
-    if (!gpu_engine_open(&e, &place, &config)) return;
-    uint8_t *replayed[PROGRAMS];
-    size_t bytes;
-    for (int i = 0; i < PROGRAMS; i++) {
-        GPU_MUST(mlar_engine_capture(e.engine, 0, &cases[i].bindings, 1, ROWS, &programs[i], NULL));
-        gpu_case_replay(&e, programs[i], 0, &cases[i], step.rows);
+    ok = ok && gpu_engine_open(&e, &place, &config);
+    for (int i = 0; i < PROGRAMS && ok; i++) {
+        ok = GPU_MUST(mlar_engine_capture(e.engine, 0, &cases[i].bindings, 1, ROWS, &programs[i], NULL)) &&
+             gpu_case_replay(&e, programs[i], 0, &cases[i], step.rows);
         replayed[i] = take_outputs(made[i], &bytes);
         case_poison_outputs(made[i]);
         gpu_case_upload(&cases[i]);
     }
     mlar_device_scope scope;
-    GPU_MUST(mlar_device_enter(place.device, &scope, NULL));
-    GPU_MUST(mlar_engine_step(e.engine, &step, NULL));
-    launch_children(programs, NULL);
-    GPU_MUST(mlar_device_leave(place.device, &scope, MLAR_OK, NULL));
-    for (int i = 0; i < PROGRAMS; i++) {
+    if (ok && GPU_MUST(mlar_device_enter(place.device, &scope, NULL))) {
+        ok = GPU_MUST(mlar_engine_step(e.engine, &step, NULL)) && launch_children(programs, NULL);
+        GPU_MUST(mlar_device_leave(place.device, &scope, MLAR_OK, NULL));
+    }
+    for (int i = 0; i < PROGRAMS && ok; i++) {
         gpu_case_download(&cases[i]);
         uint8_t *child = take_outputs(made[i], &bytes);
         gpu_check(memcmp(child, replayed[i], bytes) == 0, "program %d as a child gives other bits", i);
         free(child);
-        free(replayed[i]);
     }
     gpu_engine_close(&e);
     for (int i = 0; i < PROGRAMS; i++) {
         gpu_case_close(&cases[i]);
         case_free(made[i]);
+        free(replayed[i]);
     }
 }
 
@@ -334,13 +338,13 @@ void many_programs(void) {
     step_case *made = case_new(&spec);
     mlar_config config = config_of(made, &variants[0]);
     config.max_programs = config.max_layers = PROGRAMS;
-    gpu_case c;
-    gpu_engine e;
+    gpu_case c = {0};
+    gpu_engine e = {0};
     mlar_program *programs[PROGRAMS] = {NULL};
-    if (!gpu_case_open(&c, &place, made) || !gpu_engine_open(&e, &place, &config)) return;
-    for (int i = 0; i < PROGRAMS; i++)
-        GPU_MUST(mlar_engine_capture(e.engine, 0, &c.bindings, 1, buckets[i % 5], &programs[i], NULL));
-    for (int i = 0; i < PROGRAMS; i++) {
+    int ok = gpu_case_open(&c, &place, made) && gpu_engine_open(&e, &place, &config);
+    for (int i = 0; i < PROGRAMS && ok; i++)
+        ok = GPU_MUST(mlar_engine_capture(e.engine, 0, &c.bindings, 1, buckets[i % 5], &programs[i], NULL));
+    for (int i = 0; i < PROGRAMS && ok; i++) {
         size_t bytes;
         int32_t rows = 1 + i % buckets[i % 5];
         gpu_case_replay(&e, programs[i], 0, &c, rows);
@@ -353,9 +357,9 @@ void many_programs(void) {
         free(enqueued);
     }
     mlar_step step = {.struct_size = sizeof step, .rows = 3};
-    GPU_MUST(mlar_engine_step(e.engine, &step, NULL));
-    GPU_MUST(mlar_engine_prepare(e.engine, 0, &c.bindings, NULL, NULL, NULL));
-    gpu_check(mlar_program_replay(programs[0], NULL) == MLAR_ERROR_CAPACITY, "3 rows into a bucket of 1");
+    if (ok && GPU_MUST(mlar_engine_step(e.engine, &step, NULL)) &&
+        GPU_MUST(mlar_engine_prepare(e.engine, 0, &c.bindings, NULL, NULL, NULL)))
+        gpu_check(mlar_program_replay(programs[0], NULL) == MLAR_ERROR_CAPACITY, "3 rows into a bucket of 1");
     gpu_engine_close(&e);
     gpu_case_close(&c);
     case_free(made);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * groups.h: the groups of checks that test_gpu.c runs, and what they share. */
+ * groups.h: the groups of checks that test_gpu.c runs, and what they share (groups.c). */
 #ifndef TESTS_GPU_GROUPS_H
 #define TESTS_GPU_GROUPS_H
 
