@@ -54,8 +54,9 @@ mlar_status mlar_dims_resolve(const mlar_config *config, mlar_dims *dims, mlar_d
     if (status != MLAR_OK) return status;
     memset(dims, 0, sizeof *dims);
     (void)MLAR_STRUCT_READ(&dims->config, config);
-    dims->strategy = config->strategy == MLAR_STRATEGY_GATHER ? MLAR_STRATEGY_GATHER : MLAR_STRATEGY_DIRECT;
-    dims->balanced = config->policy == MLAR_POLICY_BALANCED;
+    dims->strategy =
+        dims->config.strategy == MLAR_STRATEGY_GATHER ? MLAR_STRATEGY_GATHER : MLAR_STRATEGY_DIRECT;
+    dims->balanced = dims->config.policy == MLAR_POLICY_BALANCED;
     if ((status = mlar_traits_of(&dims->config, &dims->traits, diag)) != MLAR_OK) return status;
     for (int32_t k = 0; k < dims->config.kind_count; k++) resolve_kind(dims, k, &dims->kind[k]);
     return mlar_tiles_choose(dims, diag);

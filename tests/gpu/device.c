@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { CUDA, HIP };
+enum { CUDA_FUNCTION_DYNAMIC_LDS = 8 }; /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
 
 /* Handles and device addresses are pointers here: both families pass them as such.
  * X(field, CUDA name, HIP name, parameters) */
@@ -184,7 +185,8 @@ device_function *device_function_of(const char *images, const char *arch, const 
                  strcmp(arch, "sm_90") ? arch : "sm_90a");
         CALL(function, &known[i].function.handle, module_of(path), launch->kernel);
         if (launch->dynamic_lds_bytes > 48 * 1024)
-            CALL(set_attribute, known[i].function.handle, 8, (int)launch->dynamic_lds_bytes);
+            CALL(set_attribute, known[i].function.handle, CUDA_FUNCTION_DYNAMIC_LDS,
+                 (int)launch->dynamic_lds_bytes);
         snprintf(known[i].kernel, sizeof known[i].kernel, "%s", launch->kernel);
     }
     return &known[i].function;
