@@ -6,12 +6,14 @@
  * table keeps everything else to the portable engine.
  *
  * One block of 16 warps a multiprocessor, one launch for all head counts: eight warps fetch key tiles (and convert
- * them: sm90_fetch.h; or need not: sm90_plain.h); the other eight attend, by one of two ways that the schedule's head
- * group decides: more than 32 heads on wgmma (sm90_wide.h), up to 32 on mma (sm90_narrow.h). Kernels differ in who
- * fetches, and in how tiles lie in shared memory (sm90_work.h). Of each there is a second one for steps of few rows, in
- * clusters that merge the parts of a row by themselves (sm90_merge.h), on mma alone. The registers of a multiprocessor
- * are dealt out by role: 128 each at launch, then 512 to four threads, one of each warpgroup. */
+ * them: sm90_fetch.h, or for few heads sm90_batch.h; or need not: sm90_plain.h); the other eight attend, by one of two
+ * ways that the schedule's head group decides: more than 32 heads on wgmma (sm90_wide.h), up to 32 on mma
+ * (sm90_narrow.h). Kernels differ in who fetches, and in how tiles lie in shared memory (sm90_work.h). Of each there is
+ * a second one for steps of few rows, in clusters that merge the parts of a row by themselves (sm90_merge.h), on mma
+ * alone. The registers of a multiprocessor are dealt out by role: 128 each at launch, then 512 to four threads, one of
+ * each warpgroup. */
 #include "kernels/gpu/attend_sizes.h"
+#include "kernels/gpu/sm90_batch.h"
 #include "kernels/gpu/sm90_fetch.h"
 #include "kernels/gpu/sm90_narrow.h"
 #include "kernels/gpu/sm90_plain.h"
@@ -23,8 +25,10 @@ static_assert(SM90_THREADS == MLAR_SM90_THREADS, "the launch and the roles agree
 
 extern __shared__ __align__(1024) uint8_t sm90_shared[];
 
-/* `merged`: in clusters, which merge the parts of rows; else alone, and combine does. */
-template <class cache, void (*fetch)(const sm90_block *), bool merged = false>
+/* `merged`: in clusters, which merge the parts of rows; else alone, and combine does. `fetch_narrow`: the fetching role
+ * for up to 32 heads at a time. */
+template <class cache, bool merged, void (*fetch)(const sm90_block *),
+          void (*fetch_narrow)(const sm90_block *) = fetch>
 MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
     sm90_control *control = (sm90_control *)(sm90_shared + SM90_AT_CONTROL);
     const int32_t thread = mlar_thread(), group = mlar_uniform(thread / SM90_GROUP);
@@ -60,7 +64,10 @@ MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
 
     if (group >= 2) {
         SM90_REGISTERS_LESS(80);
-        fetch(&b);
+        if (fetch != fetch_narrow && heads_per_group <= SM90_NARROW_HEADS)
+            fetch_narrow(&b);
+        else
+            fetch(&b);
         if (control->layer.tail_zero) sm90_zero_tail(&b, thread - SM90_CONSUMERS, SM90_FETCHERS);
     } else if (merged) {
         SM90_REGISTERS_MORE(176);
@@ -86,9 +93,11 @@ MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
     }
 /* Alone and in clusters. */
 #define SM90_KERNELS(name, cache, fetch)                                                                     \
-    SM90_KERNEL(name, cache, fetch)                                                                          \
-    SM90_KERNEL(name##_merged, cache, fetch, true)
-SM90_KERNELS(mlar_attend_direct_sm90, sm90_dsv4, (sm90_fetch<sm90_format_dsv4, sm90_dsv4>))
+    SM90_KERNEL(name, cache, false, fetch)                                                                   \
+    SM90_KERNEL(name##_merged, cache, true, fetch)
+SM90_KERNEL(mlar_attend_direct_sm90, sm90_dsv4, false, (sm90_fetch<sm90_format_dsv4, sm90_dsv4>),
+            sm90_fetch_batches)
+SM90_KERNEL(mlar_attend_direct_sm90_merged, sm90_dsv4, true, sm90_fetch_batches)
 SM90_KERNELS(mlar_attend_direct_sm90_v32, sm90_v32, (sm90_fetch<sm90_format_v32, sm90_v32>))
 SM90_KERNELS(mlar_attend_direct_sm90_bf16, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, false>))
 SM90_KERNELS(mlar_attend_gathered_sm90, sm90_dsv4, (sm90_fetch_plain<sm90_dsv4, true>))
