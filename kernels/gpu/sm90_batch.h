@@ -7,8 +7,8 @@
  * for eight tokens by eight lanes: a chain of dependent steps that is as long for the one as for the other. So the
  * first tile's bytes are asked for, and waited for, before anything else is looked up, and what follows is looked up
  * once in four tiles. A batch ends where a list does. Nothing is fenced: mma reads keys as everyone does, and the fence
- * before wgmma waits for all loads that the thread has under way, the next tile's. The tables lie where the wide role
- * has its probabilities, which is why that has no part in this. */
+ * before wgmma is compiled with a membar, while the next tile's loads are under way. The tables lie where the wide role
+ * has its probabilities; it has no part in this, and was slower with it where rows are many. */
 #ifndef MLAR_KERNELS_GPU_SM90_BATCH_H
 #define MLAR_KERNELS_GPU_SM90_BATCH_H
 
