@@ -157,7 +157,8 @@ MLAR_API mlar_status mlar_arena_from_pool(mlar_arena *arena, mlar_device *device
                                           mlar_diag *diag);
 
 /* Plain device memory, blocking copies and waiting, for tools, tests and hosts without a framework. Setup
- * only. MLAR_ERROR_OUT_OF_MEMORY, _DEVICE, _DEVICE_LOST, _CAPTURING. */
+ * only. MLAR_ERROR_OUT_OF_MEMORY, _DEVICE, _DEVICE_LOST, _CAPTURING (nothing was done: call again later). What free
+ * failed for otherwise is lost. */
 MLAR_API mlar_status mlar_device_allocate(mlar_device *device, uint64_t bytes, void **at, mlar_diag *diag);
 MLAR_API mlar_status mlar_device_free(mlar_device *device, void *address);
 MLAR_API mlar_status mlar_device_write(mlar_device *device, void *to, const void *from_host, uint64_t bytes);
@@ -234,7 +235,8 @@ typedef struct mlar_step {
     uint32_t struct_size;
     int32_t rows; /* live rows, 0..capacity; ignored if rows_device is set */
     /* or their number in device memory, read by the kernels, clamped to 0..capacity (a program that is for fewer rows
-     * than that number computes its own; only then may their last bits depend on its capacity) */
+     * than that number computes its own; only then may their last bits depend on its capacity). It may be another
+     * number each step, but not within one, from prepare to the last replay or enqueue: splits are decided for it. */
     const int32_t *rows_device;
 } mlar_step;
 
