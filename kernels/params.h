@@ -100,6 +100,7 @@ typedef struct mlar_schedule_cut { /* worker w does [cut[w], cut[w + 1]) in (row
 typedef struct mlar_schedule_row {
     int32_t first_slot; /* workspace slot of the row's first part; meaningless if parts == 1 */
     int32_t parts;      /* 1: attend writes out and lse itself */
+    int32_t length[2];  /* of its lists, so that where a block begins is one trip to memory, not two */
 } mlar_schedule_row;
 
 /* The sizes that never change after init. 64 bytes. */
@@ -164,7 +165,7 @@ MLAR_PARAMS_ASSERT(sizeof(mlar_layer_params) <= MLAR_SET_BLOCK_BYTES, "a layer f
 MLAR_PARAMS_ASSERT(sizeof(mlar_step_params) == 16, "no padding");
 MLAR_PARAMS_ASSERT(sizeof(mlar_schedule_head) == 16, "no padding");
 MLAR_PARAMS_ASSERT(sizeof(mlar_schedule_cut) == 8, "no padding");
-MLAR_PARAMS_ASSERT(sizeof(mlar_schedule_row) == 8, "no padding");
+MLAR_PARAMS_ASSERT(sizeof(mlar_schedule_row) == 16, "no padding");
 MLAR_PARAMS_ASSERT(sizeof(mlar_shape) == 64, "no padding");
 MLAR_PARAMS_ASSERT(sizeof(mlar_stage_args) == sizeof(mlar_layer_params) + 3 * 8 + 64 + 10 * 8 + 16,
                    "no padding");

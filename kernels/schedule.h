@@ -104,6 +104,25 @@ MLAR_FN mlar_row_lists mlar_row_lists_of(const mlar_layer_params *layer, int32_t
     return lists;
 }
 
+/* The same without a look at their lengths, if these are known and every list is dense. */
+MLAR_FN int32_t mlar_lists_are_dense(const mlar_layer_params *layer) {
+    return layer->scope[0].list_form == MLAR_LIST_DENSE &&
+           (layer->scope_count < 2 || layer->scope[1].list_form == MLAR_LIST_DENSE);
+}
+MLAR_FN mlar_row_lists mlar_row_lists_known(const mlar_layer_params *layer, int32_t row,
+                                            const int32_t length[2]) {
+    mlar_row_lists lists;
+    for (int32_t s = 0; s < 2; ++s) {
+        const int32_t exists = s < layer->scope_count;
+        const mlar_scope_params *scope = &layer->scope[exists ? s : 0];
+        lists.length[s] = exists ? mlar_max_i32(0, mlar_min_i32(length[s], scope->width)) : 0;
+        lists.entries[s] = scope->indices + row * scope->index_row_stride;
+    }
+    lists.tiles = mlar_max_i32(1, mlar_ceil_div(lists.length[0], MLAR_KEY_TILE) +
+                                      mlar_ceil_div(lists.length[1], MLAR_KEY_TILE));
+    return lists;
+}
+
 /* ---- key tiles ---- */
 
 /* `count` entries of one scope's list from entry `first` on. count is 0 only in the one tile of an empty row.

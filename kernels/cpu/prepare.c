@@ -47,7 +47,8 @@ static void prepare_row_tile(const mlar_stage_args *args, int32_t row_begin, int
     }
 
     for (int32_t row = row_begin; row < row_end; ++row) {
-        const int32_t tiles = mlar_row_lists_of(layer, row).tiles;
+        const mlar_row_lists lists = mlar_row_lists_of(layer, row);
+        const int32_t tiles = lists.tiles;
         const int32_t cut_end = mlar_cut_from(total, head->workers, position + tiles);
         const int32_t parts = mlar_balanced_parts(total, head->workers, head->granule, position, tiles);
         for (int32_t cut = mlar_cut_from(total, head->workers, position); cut < cut_end; ++cut) {
@@ -56,6 +57,8 @@ static void prepare_row_tile(const mlar_stage_args *args, int32_t row_begin, int
         }
         args->schedule_rows[row].first_slot = slots;
         args->schedule_rows[row].parts = parts;
+        args->schedule_rows[row].length[0] = lists.length[0];
+        args->schedule_rows[row].length[1] = lists.length[1];
         if (parts > 1) slots += parts;
         position += tiles;
     }

@@ -46,6 +46,7 @@ MLAR_DEVICE void sm90_attend(const mlar_stage_args *args) {
     if (thread == SM90_CONSUMERS - 1) {
         const float scale = mlar_layer_of(args)->scale;
         const int32_t shift = mlar_query_shift(scale);
+        if (!merged) control->length[0] = -1;
         control->query_factor = (uint32_t)(127 - shift) * 0x00800080u; /* 2^-shift */
         control->scale2 = scale * mlar_power_of_two(shift) * MLAR_LOG2E;
     }

@@ -65,14 +65,19 @@ MLAR_DEVICE int32_t longest_of_all(prepare_shared *shared, int32_t value) {
     return value;
 }
 
-/* Positions and tiles of the rows into schedule_rows (as first_slot and parts); returns the sum of tiles. */
+/* Lengths, positions and tiles of the rows into schedule_rows (as first_slot and parts); returns the sum of tiles. */
 MLAR_DEVICE int32_t count_tiles(const mlar_stage_args *args, const mlar_layer_params *layer,
                                 prepare_shared *shared, int32_t begin, int32_t rows, int32_t *longest) {
     int32_t total = 0, most = 0;
     for (int32_t base = 0; base < rows; base += THREADS) {
         const int32_t row = begin + base + mlar_thread();
-        const int32_t tiles = row < begin + rows ? mlar_row_lists_of(layer, row).tiles : 0;
-        int32_t sum;
+        int32_t tiles = 0, sum;
+        if (row < begin + rows) {
+            const mlar_row_lists lists = mlar_row_lists_of(layer, row);
+            tiles = lists.tiles;
+            args->schedule_rows[row].length[0] = lists.length[0];
+            args->schedule_rows[row].length[1] = lists.length[1];
+        }
         const int32_t position = total + sum_before(shared, tiles, &sum);
         if (row < begin + rows) {
             args->schedule_rows[row].first_slot = position;

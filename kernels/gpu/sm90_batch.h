@@ -48,13 +48,15 @@ MLAR_DEVICE void sm90_batch_begin(const sm90_block *b, int32_t octet, int32_t la
     sm90_tiles t = *where;
     if (t.left == 0) sm90_next_run(b, &t);
     const int32_t tiles = mlar_min_i32(t.left, SM90_BATCH);
-    if (lane >> 3 < tiles && token < t.count)
-        sm90_copy4(to, t.entries + token);
-    else
-        sm90_store4(to, ~0u);
-    t.entries += tiles * MLAR_KEY_TILE;
-    t.count -= tiles * MLAR_KEY_TILE;
-    t.left -= tiles;
+    if (tiles) {
+        if (lane >> 3 < tiles && token < t.count)
+            sm90_copy4(to, t.entries + token);
+        else
+            sm90_store4(to, ~0u);
+        t.entries += tiles * MLAR_KEY_TILE;
+        t.count -= tiles * MLAR_KEY_TILE;
+        t.left -= tiles;
+    }
     mlar_wave_sync();
     if (lane == 0) {
         *where = t;
@@ -65,22 +67,26 @@ MLAR_DEVICE void sm90_batch_begin(const sm90_block *b, int32_t octet, int32_t la
 
 /* Finds the tokens of the batch last begun, whose tiles are number n and the next, by their slots; scales arrive later.
  * What does not count is read like the rest, so that no load depends on it: from the queries, without effect. So is the
- * tile behind the last, which is asked for like any other. Reports invalid slots: one head group. Returns how many
- * tiles the batch has, 0 if none was left. */
+ * tile behind the last, which is asked for like any other, but must not be waited for: the last one is still to be
+ * converted. Reports invalid slots: one head group. Returns how many tiles the batch has, 0 if none was left. */
 MLAR_DEVICE int32_t sm90_batch_locate(const sm90_block *b, int32_t octet, int32_t lane, int32_t n) {
-    const int32_t tiles = (int32_t)sm90_read4(SM90_BATCHES(b, begun) + 4 * (uint32_t)octet);
-    const int32_t slot = (int32_t)sm90_read4(sm90_batch_slot(b, octet, lane)), tile = lane >> 3;
-    const mlar_scope_params *scope = &b->layer->scope[mlar_max_i32(b->control->tiles[octet].scope, 0)];
+    const int32_t tiles = (int32_t)sm90_read4(SM90_BATCHES(b, begun) + 4 * (uint32_t)octet), tile = lane >> 3;
+    if (tiles == 0) {
+        sm90_nowhere(b, sm90_batch_tokens(b, octet, n), lane);
+        return 0;
+    }
+    const int32_t slot = (int32_t)sm90_read4(sm90_batch_slot(b, octet, lane));
+    const mlar_scope_params *scope = &b->layer->scope[b->control->tiles[octet].scope];
     const int32_t counts = tile < tiles && mlar_slot_counts(scope, slot);
     const uint32_t all = (uint32_t)mlar_ballot(counts);
-    if (tile < mlar_max_i32(tiles, 1)) {
+    if (tile < tiles) {
         const uint32_t tokens = sm90_batch_tokens(b, octet, n + tile);
         const mlar_slot_place place = mlar_slot_place_of(scope, (uint32_t)slot);
         const uint64_t record = counts ? (uint64_t)(scope->cache + place.record) : sm90_readable(b);
         sm90_format_dsv4::ask_scales(tokens, lane & 7, counts, (const uint8_t *)record,
                                      scope->cache + place.scales);
         sm90_store8(tokens + 16 * (uint32_t)(lane & 7), (uint32_t)record, (uint32_t)(record >> 32));
-        if (!counts && tiles && slot != -1 && b->control->share.head_begin == 0)
+        if (!counts && slot != -1 && b->control->share.head_begin == 0)
             mlar_atomic_add_u64(b->args->invalid_indices, 1);
         if ((lane & 7) == 0)
             sm90_store4(sm90_batch_octet(b, octet, n + tile),

@@ -41,7 +41,7 @@ MLAR_DEVICE void sm90_next_slots(const sm90_block *b, int32_t octet, int32_t lan
 }
 
 /* Where the indices of the share's first tile most likely are: to the L2 cache, while it is looked up how long the
- * lists really are. Eight lanes, 64 bytes each. */
+ * lists really are, if it is. Eight lanes, 64 bytes each. */
 MLAR_DEVICE void sm90_expect(const sm90_block *b, int32_t lane) {
     const sm90_share *share = &b->control->share;
     const mlar_scope_params *scope = &b->layer->scope[lane >> 2 & 1];
@@ -55,7 +55,7 @@ MLAR_DEVICE void sm90_expect(const sm90_block *b, int32_t lane) {
 
 /* Every fetching warp stands before the share's first tile. */
 MLAR_DEVICE void sm90_fetch_begin(const sm90_block *b) {
-    if (mlar_wave() == SM90_CONSUMERS / 32) sm90_expect(b, mlar_lane());
+    if (mlar_wave() == SM90_CONSUMERS / 32 && b->control->length[0] < 0) sm90_expect(b, mlar_lane());
     if (mlar_lane() == 0) {
         const sm90_tiles begin = {0, 0, 0, -1, b->control->share.span.row, b->control->share.span.tile, 0};
         b->control->tiles[mlar_wave() - SM90_CONSUMERS / 32] = begin;

@@ -44,7 +44,8 @@ MLAR_DEVICE void sm90_merge_share_of(const mlar_stage_args *args, sm90_control *
     const int32_t row = sm90_cluster() / groups, group = sm90_cluster() - row * groups;
     const int32_t part = sm90_cluster_rank();
     const mlar_u32x4 head = sm90_load16((uint64_t)mlar_schedule_head_of(args, args->row_begin));
-    int32_t parts = args->schedule_rows[args->row_begin + row].parts, granule = (int32_t)head.w;
+    const mlar_schedule_row scheduled = args->schedule_rows[args->row_begin + row];
+    int32_t parts = scheduled.parts, granule = (int32_t)head.w;
     const int32_t live = mlar_live_rows_within(mlar_live_rows(args), args->row_begin, args->row_count);
     sm90_share share = {0, 0, {0, 0, -1, 0, 0}}; /* nothing to do */
     if (row < live) {
@@ -61,6 +62,8 @@ MLAR_DEVICE void sm90_merge_share_of(const mlar_stage_args *args, sm90_control *
     }
     control->share = share;
     control->row_parts = parts;
+    control->length[0] = scheduled.length[0];
+    control->length[1] = scheduled.length[1];
 }
 
 /* ---- merging ---- */

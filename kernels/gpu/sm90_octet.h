@@ -36,6 +36,14 @@ MLAR_DEVICE uint32_t sm90_slots(const sm90_block *b, int32_t octet_number) {
     return SM90_CONTROL(b, slots) + (uint32_t)(octet_number * 32);
 }
 
+/* The table of an octet that there is not: it is asked for like any other, so that no load depends on it, from the
+ * queries, which are there if a tile is, and without effect. */
+MLAR_DEVICE void sm90_nowhere(const sm90_block *b, uint32_t tokens, int32_t lane) {
+    const uint64_t record = sm90_readable(b);
+    if (lane < 8) sm90_store8(tokens + 16 * (uint32_t)lane, (uint32_t)record, (uint32_t)(record >> 32));
+    mlar_wave_sync();
+}
+
 /* Finds the octet's tokens by their slots, into `tokens` in shared memory; scales arrive there later. What does not
  * count is read like the rest, so that no load depends on it: from the queries, which are there if a tile is, and
  * without effect. Reports invalid slots: one head group. */

@@ -117,6 +117,7 @@ typedef struct sm90_control {
     sm90_share share;
     mlar_layer_params layer;
     int32_t row_parts; /* of the row, where a cluster merges them: sm90_merge.h */
+    int32_t length[2]; /* of that row's lists, as prepare saw them; elsewhere -1 */
 } sm90_control;
 static_assert(sizeof(sm90_control) <= SM90_AT_KEYS - SM90_AT_CONTROL, "the control block has its place");
 static_assert(sizeof(sm90_token) * 8 == SM90_OCTET_BYTES, "an octet's tokens");
@@ -234,7 +235,9 @@ MLAR_DEVICE void sm90_find_part(const sm90_block *b, int32_t index) {
 MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
     const mlar_span *span = &b->control->share.span;
     while (t->row < span->end_row || (t->row == span->end_row && t->tile < span->end_tile)) {
-        const mlar_row_lists lists = mlar_row_lists_of(b->layer, t->row);
+        const mlar_row_lists lists = b->control->length[0] >= 0 && mlar_lists_are_dense(b->layer)
+                                         ? mlar_row_lists_known(b->layer, t->row, b->control->length)
+                                         : mlar_row_lists_of(b->layer, t->row);
         const int32_t end = t->row == span->end_row ? span->end_tile : lists.tiles;
         const mlar_tile at = mlar_tile_of(&lists, t->tile);
         const int32_t length = at.scope ? lists.length[1] : lists.length[0];
