@@ -110,7 +110,7 @@ def long_name(function):
     return re.sub(r"^.*?\s(?=\w+(<.*>)?$)", "", name)
 
 
-ENGINE = re.compile(r"(mlar_\w+_engine)<([^<>]*)>::run\(")
+ENGINE = re.compile(r"(mlar_\w+_engine)<(.*)>::run\(")
 
 
 def part_of(chain):
@@ -250,7 +250,7 @@ class Engine:
         self.name, self.target = name, target
         sizes = [int(word) for word in re.findall(r"\b\d+\b", name.partition("<")[2])]
         self.heads = sizes[0]
-        self.columns = 32 * sizes[1] if "block" in name else COLUMNS
+        self.columns = 32 * sizes[1] if "block" in name else sizes[1] if len(sizes) > 1 else COLUMNS
         self.tokens = sub_tile_tokens(name, target, sizes)
         self.phases = {phase: Cost() for phase in ORDER}
 
@@ -273,7 +273,7 @@ class Engine:
 
 
 def sub_tile_tokens(name, target, sizes):
-    """attend_sizes.h's MLAR_TOKENS_*, attend_wave.h's MLAR_WAVE_TOKENS."""
+    """attend_sizes.h's MLAR_TOKENS_*, wave_keys.h's MLAR_WAVE_TOKENS."""
     if "wave" in name:
         return 32
     narrow = sizes[1] == 16
@@ -378,6 +378,11 @@ def self_test():
     assert part_of(chain) == ("mlar_block_engine<64, 16, false>", "scores"), part_of(chain)
     assert part_of(["mlar_next_part(x)"] + chain[2:]) is None and part_of(["kernel"]) is None
     assert part_of(chain[2:])[1] == "loop"
+    wave = "mlar_wave_engine<64, mlar_wave_plain<true, 576> >"
+    plain = ["mlar_wave_plain<true, 576>::load(mlar_stage_args const*, mlar_wave_tile const&, int)", wave + "::run(int)"]
+    assert part_of(plain) == (wave, "load") and part_of(["x::convert_exact(unsigned short*) const"] + plain[1:]) is None
+    assert (Engine(wave, "gfx942").heads, Engine(wave, "gfx942").columns) == (64, 576)
+    assert Engine("mlar_wave_engine<16, mlar_wave_fp8>", "gfx950").columns == COLUMNS
     parts = [None, part_of(chain), part_of(chain), part_of(chain), None]
     assert inner_loops(body, parts) == [(0x1908, 0x1918, parts[1])]
     cost = Cost()

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * attend_wave.h: the CDNA attention engine, for the caches that DeepSeek-V4 has: 448 fp8 columns under a
- * scale for each 64, then 64 of bf16; K = V = 512 columns; 16 bytes at a time.
+ * attend_wave.h: the CDNA attention engine, for keys of 512 columns, all of which are values too, or of 576, of
+ * which the first 512 are; 16 bytes at a time. Where keys come from says its parameter `source` (wave_keys.h).
  *
  * A CDNA wave has 512 registers, so it keeps what other engines pass round. Four waves serve a head group of
  * up to 64. A wave owns a strip of 16 heads, whose queries and sums it holds, and computes their scores over
@@ -10,7 +10,7 @@
  * The wave computes S^T = K Q^T, whose accumulators hold, for one head in each lane, four neighbouring
  * tokens: exactly what O^T += V^T P^T wants of P. Only the keys go through LDS, converted once for all heads:
  *
- *     convert 8 tokens of sub-tile n (loaded before)      LDS keys  bf16 [32 tokens][512 columns]
+ *     convert 8 tokens of sub-tile n (loaded before)      LDS keys  bf16 [32 tokens][columns]
  *     -- barrier --
  *     begin to load 8 tokens of n + 1; indices of n + 2
  *     scores, softmax, output                             registers
@@ -21,12 +21,13 @@
  * new scale for the sums. Each head decides for itself, so its bits do not depend on its neighbours. */
 #ifndef MLAR_KERNELS_GPU_ATTEND_WAVE_H
 #define MLAR_KERNELS_GPU_ATTEND_WAVE_H
+#include "kernels/gpu/dequant.h"
 #include "kernels/gpu/mma.h"
 #include "kernels/gpu/wave_keys.h"
 
 enum {
     MLAR_WAVE_HALVES = MLAR_WAVE_TOKENS / 16,
-    MLAR_WAVE_UNITS = MLAR_WAVE_COLUMNS / 32, /* reduction steps of the scores */
+    MLAR_WAVE_COLUMNS = 512, /* of the output */
     MLAR_WAVE_SLACK = 10,
 #if defined(__gfx950__)
     MLAR_WAVE_BUFFERS = 2,
@@ -35,13 +36,15 @@ enum {
 #endif
 };
 
-typedef struct mlar_wave_shared {
-    mlar_wave_keys_lds keys[MLAR_WAVE_BUFFERS];
+template <class source> struct mlar_wave_shared {
+    typename source::lds_keys keys[MLAR_WAVE_BUFFERS];
     mlar_layer_params layer;
-} mlar_wave_shared;
+};
 
-template <int HEADS> struct mlar_wave_engine {
+template <int HEADS, class source> struct mlar_wave_engine {
     enum {
+        UNITS = source::COLUMNS / 32, /* reduction steps of the scores */
+        STRIDE = source::STRIDE,
         STRIPS = HEADS / 16,
         SHARES = MLAR_WAVE_COUNT / STRIPS, /* waves that share a strip ... */
         OWN = MLAR_WAVE_COLUMNS / SHARES,  /* ... and the columns of output that each owns */
@@ -50,13 +53,13 @@ template <int HEADS> struct mlar_wave_engine {
     };
 
     const mlar_stage_args *args;
-    mlar_wave_shared *shared;
-    mlar_wave_keys next_keys; /* of the sub-tile that is next to be converted */
+    mlar_wave_shared<source> *shared;
+    source next_keys;         /* of the sub-tile that is next to be converted */
     int32_t lane, wave, head; /* head of this lane, from the group's first on */
     int32_t head_begin, head_end;
     float score_factor; /* from a sum of products to a score times log2(e) */
 
-    mlar_u32x4 q[MLAR_WAVE_UNITS];
+    mlar_u32x4 q[UNITS];
     mlar_acc out[BLOCKS][8];
     float m, l; /* m times log2(e), the same in the head's four lanes; l over this lane's tokens only */
 
@@ -75,7 +78,7 @@ template <int HEADS> struct mlar_wave_engine {
         const int32_t there = mlar_min_i32(head_begin + head, head_end - 1); /* others are not written */
         const uint16_t *from =
             layer->q + row * layer->q_row_stride + there * layer->q_head_stride + 8 * (lane / 16);
-        MLAR_UNROLL for (int32_t u = 0; u < MLAR_WAVE_UNITS; ++u) {
+        MLAR_UNROLL for (int32_t u = 0; u < UNITS; ++u) {
             const mlar_u32x4 words = mlar_load16(from + 32 * u);
             MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) {
                 const mlar_f32_pair pair = {mlar_f32_from_bits(words[i] << 16),
@@ -97,15 +100,13 @@ template <int HEADS> struct mlar_wave_engine {
     } weights;
 
     MLAR_MEMBER void scores(mlar_acc sum[MLAR_WAVE_HALVES], int32_t buffer) const {
-        const uint16_t *keys =
-            shared->keys[buffer].keys + (lane % 16) * MLAR_WAVE_KEY_STRIDE + 8 * (lane / 16);
+        const uint16_t *keys = shared->keys[buffer].keys + (lane % 16) * STRIDE + 8 * (lane / 16);
         MLAR_UNROLL for (int32_t t = 0; t < MLAR_WAVE_HALVES; ++t) sum[t] = 0.0f;
         enum { AHEAD = 2 }; /* reads of LDS run so many steps before their products */
         mlar_u32x4 key[AHEAD + 1][MLAR_WAVE_HALVES];
-        MLAR_UNROLL for (int32_t u = 0; u < MLAR_WAVE_UNITS + AHEAD; ++u)
+        MLAR_UNROLL for (int32_t u = 0; u < UNITS + AHEAD; ++u)
             MLAR_UNROLL for (int32_t t = 0; t < MLAR_WAVE_HALVES; ++t) {
-            if (u < MLAR_WAVE_UNITS)
-                key[u % (AHEAD + 1)][t] = mlar_lds_u32x4(keys + 16 * t * MLAR_WAVE_KEY_STRIDE + 32 * u);
+            if (u < UNITS) key[u % (AHEAD + 1)][t] = mlar_lds_u32x4(keys + 16 * t * STRIDE + 32 * u);
             if (u >= AHEAD) sum[t] = mlar_mfma32(key[(u - AHEAD) % (AHEAD + 1)][t], q[u - AHEAD], sum[t]);
         }
     }
@@ -195,14 +196,13 @@ template <int HEADS> struct mlar_wave_engine {
     }
     MLAR_MEMBER void add_values(const weights &p, int32_t buffer) {
         enum { STEPS = 8 * BLOCKS, AHEAD = 3 };
-        const uint16_t *values = shared->keys[buffer].keys +
-                                 (4 * (lane / 16) + lane % 16 / 4) * MLAR_WAVE_KEY_STRIDE + own_column() +
-                                 4 * (lane % 4);
+        const uint16_t *values = shared->keys[buffer].keys + (4 * (lane / 16) + lane % 16 / 4) * STRIDE +
+                                 own_column() + 4 * (lane % 4);
         mlar_u32x2 turned[AHEAD + 1][MLAR_WAVE_HALVES];
         MLAR_UNROLL for (int32_t n = 0; n < STEPS + AHEAD; ++n) {
             if (n < STEPS)
                 MLAR_UNROLL for (int32_t t = 0; t < MLAR_WAVE_HALVES; ++t) turned[n % (AHEAD + 1)][t] =
-                    mlar_lds_turned(values + 16 * t * MLAR_WAVE_KEY_STRIDE + 16 * n);
+                    mlar_lds_turned(values + 16 * t * STRIDE + 16 * n);
             if (n >= AHEAD) {
                 const mlar_u32x2 *v = turned[(n - AHEAD) % (AHEAD + 1)];
                 mlar_acc *sum = &out[(n - AHEAD) / 8][(n - AHEAD) % 8];
@@ -222,14 +222,13 @@ template <int HEADS> struct mlar_wave_engine {
     }
     MLAR_MEMBER void add_values(const weights &p, int32_t buffer) {
         enum { STEPS = MLAR_WAVE_HALVES * BLOCKS };
-        const uint16_t *values = shared->keys[buffer].keys + 4 * (lane / 16) * MLAR_WAVE_KEY_STRIDE +
-                                 own_column() + 8 * (lane % 16);
+        const uint16_t *values =
+            shared->keys[buffer].keys + 4 * (lane / 16) * STRIDE + own_column() + 8 * (lane % 16);
         mlar_u32x4 token[2][4];
         MLAR_UNROLL for (int32_t n = 0; n <= STEPS; ++n) {
             if (n < STEPS)
-                MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) token[n % 2][i] =
-                    mlar_lds_u32x4(values + (n % MLAR_WAVE_HALVES * 16 + i) * MLAR_WAVE_KEY_STRIDE +
-                                   n / MLAR_WAVE_HALVES * 128);
+                MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) token[n % 2][i] = mlar_lds_u32x4(
+                    values + (n % MLAR_WAVE_HALVES * 16 + i) * STRIDE + n / MLAR_WAVE_HALVES * 128);
             if (n > 0) {
                 const int32_t t = (n - 1) % MLAR_WAVE_HALVES, b = (n - 1) / MLAR_WAVE_HALVES;
                 const mlar_u32x4 *v = token[(n - 1) % 2];
@@ -302,12 +301,12 @@ template <int HEADS> struct mlar_wave_engine {
         mlar_wave_tile now, next;
         int32_t entry, buffer = 0;
         head_begin = begin, head_end = end;
-        next_keys.invalid = 0;
+        next_keys.begin();
         mlar_wave_walk_begin(args, &shared->layer, &walk, worker);
         now = mlar_wave_walk_next(args, &shared->layer, &walk, MLAR_WAVE_TOKENS);
         entry = next_keys.entry_of(now);
         next = mlar_wave_walk_next(args, &shared->layer, &walk, MLAR_WAVE_TOKENS);
-        next_keys.load(now, entry);
+        next_keys.load(args, now, entry);
         entry = next_keys.entry_of(next);
         MLAR_NO_UNROLL while (!(now.flags & MLAR_TILE_END)) {
             mlar_acc sum[MLAR_WAVE_HALVES];
@@ -317,7 +316,7 @@ template <int HEADS> struct mlar_wave_engine {
             if (now.flags & MLAR_TILE_FIRST) begin_part(now.row);
             next_keys.convert(now, &shared->keys[buffer]);
             mlar_block_sync();
-            next_keys.load(next, entry);
+            next_keys.load(args, next, entry);
             after = mlar_wave_walk_next(args, &shared->layer, &walk, MLAR_WAVE_TOKENS);
             entry = next_keys.entry_of(after);
             scores(sum, buffer);
@@ -330,11 +329,11 @@ template <int HEADS> struct mlar_wave_engine {
             now = next;
             next = after;
         }
-        if (begin == 0) next_keys.count_invalid(args);
+        if (source::REPORTS && begin == 0) next_keys.count_invalid(args);
         mlar_block_sync();
     }
 
-    MLAR_MEMBER void prepare(const mlar_stage_args *from, mlar_wave_shared *lds) {
+    MLAR_MEMBER void prepare(const mlar_stage_args *from, mlar_wave_shared<source> *lds) {
         args = from;
         shared = lds;
         next_keys.scopes = (mlar_scalar_scope)(uint64_t)mlar_uniform_pointer(&mlar_layer_of(from)->scope[0]);
@@ -347,8 +346,9 @@ template <int HEADS> struct mlar_wave_engine {
 };
 
 /* A launch: the head groups that the schedule asks for, of more than HEADS / 2 heads and at most HEADS. */
-template <int HEADS> MLAR_DEVICE void mlar_wave_attend(const mlar_stage_args *args, mlar_wave_shared *lds) {
-    mlar_wave_engine<HEADS> engine;
+template <int HEADS, class source>
+MLAR_DEVICE void mlar_wave_attend(const mlar_stage_args *args, mlar_wave_shared<source> *lds) {
+    mlar_wave_engine<HEADS, source> engine;
     engine.prepare(args, lds);
     const int32_t live = mlar_uniform(mlar_live_rows(args));
     const int32_t units = mlar_uniform((int32_t)mlar_attend_units(args, live));

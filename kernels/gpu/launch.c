@@ -42,6 +42,12 @@ static const tuned_engine sm90_engines[] = {
 static const tuned_engine wave_engines[] = {
     {"attend_wave", "mlar_attend_direct_wave", NULL, MLAR_BLOCK_THREADS, 0, 0, MLAR_STAGE_ATTEND_DIRECT,
      MLAR_LAYOUT_DSV4, 448, 512},
+    {"attend_wave", "mlar_attend_direct_wave_bf16", NULL, MLAR_BLOCK_THREADS, 0, 0, MLAR_STAGE_ATTEND_DIRECT,
+     MLAR_LAYOUT_BF16, ANY, 512},
+    {"attend_wave", "mlar_attend_gathered_wave", NULL, MLAR_BLOCK_THREADS, 0, 0, MLAR_STAGE_ATTEND_GATHERED,
+     ANY, ANY, 512},
+    {"attend_wave", "mlar_attend_gathered_wave_v32", NULL, MLAR_BLOCK_THREADS, 0, 0,
+     MLAR_STAGE_ATTEND_GATHERED, ANY, ANY, 576},
     {0},
 };
 

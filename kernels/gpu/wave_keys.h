@@ -1,126 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * wave_keys.h: the keys of the CDNA attention engine on their way from the cache to LDS.
+ * wave_keys.h: the keys of the CDNA attention engine on their way from device memory to LDS: what is the same
+ * wherever they come from.
  *
- * Of each sub-tile a wave loads 8 tokens, 8 lanes each: four chunks of 16 fp8 columns a lane (the lanes of the
- * upper half have three), eight columns of rope, and the token's eight scales. The bytes wait in registers while
- * the sub-tile before is worked on; then they are converted into LDS, bf16. Tokens that do not count become
- * zeros. The ordinary conversion looks at every byte and scale on its way and says whether it was right; if not,
- * the exact one does it again from the same registers. This file knows no matrix instruction and no heads. */
+ * Of each sub-tile a wave loads 8 tokens, 8 lanes each. The bytes wait in registers while the sub-tile before is
+ * worked on; then they go to LDS as bf16, with NaN as 0. Tokens that do not count are not read and become zeros.
+ * A source of keys is a struct that begins with mlar_wave_keys and adds
+ *
+ *     begin()                  when a unit begins
+ *     load(args, tile, slot)   asks for the lane's part of its token of a sub-tile
+ *     convert(tile, lds)       what it has asked for, into LDS
+ *     REPORTS                  whether the entries that it meets are to be counted if they are invalid
+ *
+ * (wave_fp8.h, wave_plain.h). These files know no matrix instruction and no heads. */
 #ifndef MLAR_KERNELS_GPU_WAVE_KEYS_H
 #define MLAR_KERNELS_GPU_WAVE_KEYS_H
 #include "kernels/gpu/attend_sizes.h"
-#include "kernels/gpu/dequant.h"
 #include "kernels/gpu/wave_walk.h"
 
 enum {
-    MLAR_WAVE_COLUMNS = 512,
-    MLAR_WAVE_NOPE = 448,
     MLAR_WAVE_TOKENS = 32, /* of a sub-tile */
     MLAR_WAVE_COUNT = MLAR_BLOCK_THREADS / 64,
-    MLAR_WAVE_OWN_TOKENS = MLAR_WAVE_TOKENS / MLAR_WAVE_COUNT, /* that a wave loads; 8 lanes share one */
-    MLAR_WAVE_CHUNKS = 4,                        /* fp8 chunks of a lane; the last: half of the lanes */
-    MLAR_WAVE_KEY_STRIDE = MLAR_WAVE_COLUMNS + 8 /* 16 bytes off a multiple of the banks */
+    MLAR_WAVE_OWN_TOKENS = MLAR_WAVE_TOKENS / MLAR_WAVE_COUNT /* that a wave loads; 8 lanes share one */
 };
 
-/* A sub-tile's keys in LDS. `valid` has a byte for each token: 0xff if it counts. */
-typedef struct mlar_wave_keys_lds {
-    alignas(16) uint16_t keys[MLAR_WAVE_TOKENS * MLAR_WAVE_KEY_STRIDE];
-    alignas(16) uint8_t valid[MLAR_WAVE_TOKENS];
-} mlar_wave_keys_lds;
+/* WIDTH: columns of a key. */
+template <int WIDTH> struct mlar_wave_keys {
+    enum {
+        COLUMNS = WIDTH,
+        STRIDE = COLUMNS + 8 /* 16 bytes off a multiple of the banks */
+    };
 
-struct mlar_wave_keys {
+    /* A sub-tile's keys in LDS. `valid` has a byte for each token: 0xff if it counts. */
+    typedef struct lds_keys {
+        alignas(16) uint16_t keys[MLAR_WAVE_TOKENS * STRIDE];
+        alignas(16) uint8_t valid[MLAR_WAVE_TOKENS];
+    } lds_keys;
+
     mlar_scalar_scope scopes;
     int32_t lane, wave;
-    mlar_u32x4 raw[MLAR_WAVE_CHUNKS], rope;
-    mlar_u32x2 scales;
     bool counts;
     int32_t invalid; /* entries that this lane has met and SPEC section 4 calls so */
 
+    MLAR_MEMBER void begin() { invalid = 0; }
+
     MLAR_MEMBER int32_t own_token() const { return MLAR_WAVE_OWN_TOKENS * wave + lane / 8; }
-    MLAR_MEMBER int32_t chunk_column(int32_t k) const { return 128 * k + MLAR_CHUNK * (lane % 8); }
-    /* Lanes whose last chunk would lie beyond the fp8 columns have none. */
-    MLAR_MEMBER bool chunk_exists(int32_t k) const { return k < MLAR_WAVE_CHUNKS - 1 || lane % 8 < 4; }
-    MLAR_MEMBER uint32_t chunk_scale(int32_t k) const {
-        const uint32_t byte = scales[k / 2] >> (16 * (k % 2) + 8 * (lane % 8 / 4)) & 255u;
-        return chunk_exists(k) ? byte : 127u;
-    }
 
     MLAR_MEMBER int32_t entry_of(const mlar_wave_tile &tile) const {
         return own_token() < tile.count ? (int32_t)mlar_load4(tile.entries + own_token()) : -1;
     }
 
-    MLAR_MEMBER void load(const mlar_wave_tile &tile, int32_t slot) {
-        const mlar_wave_place place = mlar_wave_place_of(scopes + tile.scope, slot);
-        const uint8_t *from = place.record + MLAR_CHUNK * (lane % 8);
-        const mlar_u32x4 zero = {0, 0, 0, 0};
-        counts = place.counts;
-        invalid += place.invalid;
-        MLAR_UNROLL for (int32_t k = 0; k < MLAR_WAVE_CHUNKS; ++k) raw[k] = zero;
-        rope = zero;
-        scales.x = scales.y = 0x7f7f7f7fu;
-        if (counts) {
-            MLAR_UNROLL for (int32_t k = 0; k < MLAR_WAVE_CHUNKS - 1; ++k) raw[k] =
-                mlar_load16(from + 128 * k);
-            rope = mlar_load16(from + MLAR_WAVE_NOPE);
-            scales = MLAR_LOAD(mlar_u32x2, place.scales);
-            if (chunk_exists(MLAR_WAVE_CHUNKS - 1))
-                raw[MLAR_WAVE_CHUNKS - 1] = mlar_load16(from + 128 * (MLAR_WAVE_CHUNKS - 1));
-        }
-    }
-
-    MLAR_MEMBER mlar_chunk chunk_of(int32_t k) const {
-        mlar_chunk chunk;
-        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) chunk.word[i] = raw[k][i];
-        chunk.scale = chunk_scale(k);
-        return chunk;
-    }
-    MLAR_MEMBER void chunk_store(uint16_t *keys, int32_t k, const uint32_t words[8]) const {
-        const mlar_u32x4 low = {words[0], words[1], words[2], words[3]},
-                         high = {words[4], words[5], words[6], words[7]};
-        uint16_t *to = keys + own_token() * MLAR_WAVE_KEY_STRIDE + chunk_column(k);
-        if (!chunk_exists(k)) return;
-        *(mlar_u32x4 *)to = low;
-        *(mlar_u32x4 *)(to + 8) = high;
-    }
-    MLAR_MEMBER void rope_store(uint16_t *keys, mlar_u32x4 words) const {
-        *(mlar_u32x4 *)(keys + own_token() * MLAR_WAVE_KEY_STRIDE + MLAR_WAVE_NOPE + 8 * (lane % 8)) = words;
-    }
-
-    /* In the ordinary way (dequant.h), columns of rope unchanged; returns whether that was right. */
-    template <int FNUZ> MLAR_MEMBER bool convert_ordinary(uint16_t *keys) const {
-        const uint32_t least = MLAR_E8M0_ORDINARY_LEAST + FNUZ;
-        uint32_t nan = 0, rope_nan = 0, wrong = 0;
-        MLAR_UNROLL for (int32_t k = 0; k < MLAR_WAVE_CHUNKS; ++k) {
-            const mlar_chunk chunk = chunk_of(k);
-            uint32_t words[8];
-            MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) nan |= mlar_fp8_nan_bits(chunk.word[i], FNUZ);
-            mlar_fp8x16_times_e8m0(words, chunk.word, chunk.scale, FNUZ, 0);
-            wrong |= chunk.scale - least > MLAR_E8M0_ORDINARY_MOST - MLAR_E8M0_ORDINARY_LEAST;
-            chunk_store(keys, k, words);
-        }
-        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) rope_nan |= (rope[i] & 0x7fff7fffu) + 0x007f007fu;
-        rope_store(keys, rope);
-        return !mlar_any(wrong | (nan & 0x80808080u) | (rope_nan & 0x80008000u));
-    }
-    MLAR_MEMBER void convert_exact(uint16_t *keys, int32_t fnuz) const {
-        mlar_record_form form = {};
-        mlar_u32x4 clean;
-        form.fnuz = fnuz;
-        MLAR_UNROLL for (int32_t k = 0; k < MLAR_WAVE_CHUNKS; ++k) {
-            const mlar_chunk chunk = chunk_of(k);
-            uint32_t words[8];
-            mlar_chunk_convert_exact(words, &form, &chunk, 1, 1);
-            chunk_store(keys, k, words);
-        }
-        MLAR_UNROLL for (int32_t i = 0; i < 4; ++i) clean[i] = mlar_bf16x2_nan_to_zero(rope[i]);
-        rope_store(keys, clean);
-    }
-    MLAR_MEMBER void convert(const mlar_wave_tile &tile, mlar_wave_keys_lds *lds) const {
-        uint16_t *keys = lds->keys;
-        const int32_t fnuz = scopes[tile.scope].fp8 == MLAR_FP8_E4M3FNUZ;
+    MLAR_MEMBER void store_valid(lds_keys *lds) const {
         if (lane % 8 == 0) lds->valid[own_token()] = counts ? 0xff : 0;
-        if (!(fnuz ? convert_ordinary<1>(keys) : convert_ordinary<0>(keys))) convert_exact(keys, fnuz);
     }
 
     /* One of eight lanes speaks for a token. */

@@ -21,6 +21,7 @@ typedef const MLAR_SCALAR mlar_scope_params *mlar_scalar_scope;
 typedef struct mlar_wave_tile {
     const int32_t *entries;
     int32_t row, slot, scope, count, flags;
+    int32_t entry; /* place of the first entry in the row's list */
 } mlar_wave_tile;
 
 /* Where the walk stands. Tiles of one scope follow one another in its list, and a sub-tile's size divides a
@@ -29,6 +30,7 @@ typedef struct mlar_wave_walk {
     mlar_span span;
     const int32_t *entries, *then; /* of the run that is handed out, of the one in scope 1 that follows */
     int32_t left, then_left;
+    int32_t entry, then_entry; /* places of these in the lists */
     int32_t scope, row, slot;
     int32_t inside; /* a part */
 } mlar_wave_walk;
@@ -60,10 +62,12 @@ MLAR_DEVICE int32_t mlar_wave_walk_part(const mlar_stage_args *args, const mlar_
     first = mlar_min_i32(part.lists.length[0], part.tile_begin * MLAR_KEY_TILE);
     end = mlar_min_i32(part.lists.length[0], part.tile_end * MLAR_KEY_TILE);
     walk->entries = mlar_uniform_pointer(part.lists.entries[0] + first);
+    walk->entry = mlar_uniform(first);
     walk->left = mlar_uniform(end - first);
     first = mlar_max_i32(0, part.tile_begin - window_tiles) * MLAR_KEY_TILE;
     end = mlar_min_i32(part.lists.length[1], (part.tile_end - window_tiles) * MLAR_KEY_TILE);
     walk->then = mlar_uniform_pointer(part.lists.entries[1] + first);
+    walk->then_entry = mlar_uniform(first);
     walk->then_left = mlar_uniform(mlar_max_i32(0, end - first));
     walk->row = mlar_uniform(part.row);
     walk->slot = mlar_uniform(part.slot);
@@ -85,16 +89,19 @@ MLAR_DEVICE mlar_wave_tile mlar_wave_walk_next(const mlar_stage_args *args, cons
     }
     if (walk->left == 0 && walk->then_left) {
         walk->entries = walk->then;
+        walk->entry = walk->then_entry;
         walk->left = walk->then_left;
         walk->then_left = 0;
         walk->scope = 1;
     }
     next.entries = walk->entries;
+    next.entry = walk->entry;
     next.count = mlar_min_i32(walk->left, tokens);
     next.row = walk->row;
     next.slot = walk->slot;
     next.scope = walk->scope;
     walk->entries += next.count;
+    walk->entry += next.count;
     walk->left -= next.count;
     if (walk->left + walk->then_left == 0) {
         walk->inside = 0;

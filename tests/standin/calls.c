@@ -209,7 +209,8 @@ static const struct {
                {"combine", "mlar_combine", MLAR_STAGE_COMBINE},
                {"attend_block", "mlar_attend_direct_", MLAR_STAGE_ATTEND_DIRECT},
                {"attend_block", "mlar_attend_gathered_", MLAR_STAGE_ATTEND_GATHERED},
-               {"attend_wave", "mlar_attend_direct_", MLAR_STAGE_ATTEND_DIRECT}};
+               {"attend_wave", "mlar_attend_direct_", MLAR_STAGE_ATTEND_DIRECT},
+               {"attend_wave", "mlar_attend_gathered_", MLAR_STAGE_ATTEND_GATHERED}};
 
 static int module_function(void **function, void *handle, const char *name) {
     standin_module *module = module_of(handle);
