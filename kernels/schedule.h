@@ -82,6 +82,11 @@ MLAR_FN int32_t mlar_row_length(const mlar_scope_params *scope, int32_t row, mla
     return mlar_max_i32(0, mlar_min_i32(words.end, scope->width));
 }
 
+MLAR_FN int32_t mlar_tiles_of_lists(const mlar_row_lists *lists) {
+    return mlar_max_i32(1, mlar_ceil_div(lists->length[0], MLAR_KEY_TILE) +
+                               mlar_ceil_div(lists->length[1], MLAR_KEY_TILE));
+}
+
 /* `row` must be live: the lists of other rows are not there to be read. Both scopes' words are read before either is
  * used: on a GPU that is one trip to memory instead of two. */
 MLAR_FN mlar_row_lists mlar_row_lists_of(const mlar_layer_params *layer, int32_t row) {
@@ -99,12 +104,12 @@ MLAR_FN mlar_row_lists mlar_row_lists_of(const mlar_layer_params *layer, int32_t
         lists.length[1] = mlar_row_length(&layer->scope[1], row, extra, &first);
         lists.entries[1] = lists.length[1] ? layer->scope[1].indices + first : layer->scope[1].indices;
     }
-    lists.tiles = mlar_max_i32(1, mlar_ceil_div(lists.length[0], MLAR_KEY_TILE) +
-                                      mlar_ceil_div(lists.length[1], MLAR_KEY_TILE));
+    lists.tiles = mlar_tiles_of_lists(&lists);
     return lists;
 }
 
-/* The same without a look at their lengths, if these are known and every list is dense. */
+/* The same without a look at their lengths, if these are known and every list is dense. They are those that prepare
+ * found, in a layer of the same kind: clamped to this one's widths. */
 MLAR_FN int32_t mlar_lists_are_dense(const mlar_layer_params *layer) {
     return layer->scope[0].list_form == MLAR_LIST_DENSE &&
            (layer->scope_count < 2 || layer->scope[1].list_form == MLAR_LIST_DENSE);
@@ -118,8 +123,7 @@ MLAR_FN mlar_row_lists mlar_row_lists_known(const mlar_layer_params *layer, int3
         lists.length[s] = exists ? mlar_max_i32(0, mlar_min_i32(length[s], scope->width)) : 0;
         lists.entries[s] = scope->indices + row * scope->index_row_stride;
     }
-    lists.tiles = mlar_max_i32(1, mlar_ceil_div(lists.length[0], MLAR_KEY_TILE) +
-                                      mlar_ceil_div(lists.length[1], MLAR_KEY_TILE));
+    lists.tiles = mlar_tiles_of_lists(&lists);
     return lists;
 }
 

@@ -13,7 +13,7 @@ enum { UNKNOWN_ERROR = 999 };
 typedef struct gpu_group {
     void (*run)(void);
     uint64_t last, step; /* calls to fail: every step-th, up to where the set-up has ended */
-    int32_t needs_more;  /* calls that the stand-in has not: as it is, it cannot pass */
+    int32_t needs_more;  /* calls that the stand-in has not: it cannot pass, so only leaks are looked for */
 } gpu_group;
 
 /* failing_call 0: none. */

@@ -14,6 +14,7 @@
  *     mlar_memory_query       exactly how many bytes that takes, and the map of them      (pure)
  *     mlar_arena_from_*       the device arena: the caller's memory, malloc, or a HIP pool
  *     mlar_engine_init        the engine, inside the caller's host block
+ *     mlar_bindings_init      a layer's addresses and strides, which the host fills in     (pure)
  *     mlar_engine_capture     once per layer (or several layers) and batch bucket: a program
  *     each decode step:
  *       mlar_engine_step      the live row count
@@ -224,7 +225,8 @@ MLAR_API mlar_status mlar_bindings_init_sized(mlar_bindings *bindings, size_t st
                                               const mlar_config *config, int32_t kind);
 
 /* Sets struct_size, contiguous strides, dense lists of the kind's widths, scale d_qk^-0.5, bf16 out, tail zero;
- * addresses null. Pure. MLAR_ERROR_ARGUMENT for a kind that config lacks. */
+ * addresses null. Pure. MLAR_ERROR_ARGUMENT for a kind that config lacks, MLAR_ERROR_CONFIG for a config without
+ * any. */
 static inline mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *config,
                                              int32_t kind) {
     return mlar_bindings_init_sized(bindings, sizeof *bindings, config, kind);
@@ -277,7 +279,7 @@ MLAR_API mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *step
 
 /* Policy balanced: decide the splits of this step for one kind, from the live lengths in bindings->list (only
  * lens and indptr are read, for the live rows: all max_rows of them may be live if rows_device says so). Every layer of
- * the kind has lists of these lengths in this step.
+ * the kind has lists of these lengths in this step, and they stay until its last replay or enqueue.
  * Once a step and kind, before its replays or enqueues, in stream order. `step` NULL: the step that
  * mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under batch_invariant
  * it does nothing but check. MLAR_ERROR_BINDING (the lists), MLAR_ERROR_CAPACITY, MLAR_ERROR_STATE (`step` NULL and

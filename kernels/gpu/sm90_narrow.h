@@ -180,7 +180,7 @@ MLAR_DEVICE void sm90_narrow(const sm90_block *block) {
     const sm90_block *const b = &here;
     const sm90_share *share = &b->control->share;
     int32_t n = 0, index = 0;
-    if (mlar_thread() == 0) sm90_find_part(b, 0);
+    if (mlar_thread() == 0) sm90_find_part<merged>(b, 0);
     sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
     while (b->control->part[index & 1].tiles) {
         const int32_t end = n + b->control->part[index & 1].tiles;
@@ -192,7 +192,7 @@ MLAR_DEVICE void sm90_narrow(const sm90_block *block) {
             MLAR_UNROLL for (int32_t i = 0; i < 32; ++i) o[m][i] = 0.0f;
         }
         sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS); /* nobody needs the part before any more */
-        if (mlar_thread() == 0) sm90_find_part(b, index + 1);
+        if (mlar_thread() == 0) sm90_find_part<merged>(b, index + 1);
         for (; n < end; ++n) {
             here.base = sm90_keep(here.base);
             sm90_barrier_wait(sm90_full(b, n), sm90_parity(n));

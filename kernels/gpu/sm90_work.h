@@ -76,7 +76,7 @@ MLAR_DEVICE int32_t sm90_has_tiles(const sm90_share *share) {
 /* A part as the consuming warps need it: whose row, how many tiles, and where the result goes. */
 typedef struct sm90_part {
     int32_t row;
-    int32_t tiles; /* 0: there is no further part */
+    int32_t tiles; /* 0: there is no further part; less: there is, of no tiles */
     int32_t slot;  /* of the workspace; -1: the row ends here */
 } sm90_part;
 
@@ -85,7 +85,7 @@ typedef struct sm90_tiles {
     const int32_t *entries; /* of the run's next tile */
     int32_t count;          /* entries from there to the list's end */
     int32_t left;           /* tiles of the run */
-    int32_t scope;          /* of the run, and so of the tile last begun; -1: none was left */
+    int32_t scope;          /* of the run, and so of the tile last begun; -1: none was left (sm90_fetch.h) */
     int32_t row, tile;      /* the tile after the run; the share says which is the last */
     int32_t first;          /* place of the run's first entry in the list */
 } sm90_tiles;
@@ -117,7 +117,7 @@ typedef struct sm90_control {
     sm90_share share;
     mlar_layer_params layer;
     int32_t row_parts; /* of the row, where a cluster merges them: sm90_merge.h */
-    int32_t length[2]; /* of that row's lists, as prepare saw them; elsewhere -1 */
+    int32_t length[2]; /* of that row's lists, as prepare saw them; elsewhere the first is -1 */
 } sm90_control;
 static_assert(sizeof(sm90_control) <= SM90_AT_KEYS - SM90_AT_CONTROL, "the control block has its place");
 static_assert(sizeof(sm90_token) * 8 == SM90_OCTET_BYTES, "an octet's tokens");
@@ -210,15 +210,31 @@ MLAR_DEVICE void sm90_share_of(const mlar_stage_args *args, sm90_share *to) {
     *to = share;
 }
 
+/* The lists of a row of the share. All roles must ask here, so that they count the same tiles, whatever has become of
+ * the lengths since prepare. */
+MLAR_DEVICE mlar_row_lists sm90_lists_of(const sm90_block *b, int32_t row) {
+    return b->control->length[0] >= 0 && mlar_lists_are_dense(b->layer)
+               ? mlar_row_lists_known(b->layer, row, b->control->length)
+               : mlar_row_lists_of(b->layer, row);
+}
+
 /* Part number `index` of the share: each is of another row, the first of the share's own. By one consuming thread,
- * while the part before is under way: it takes a few dependent loads, and registers that no other thread has. */
-MLAR_DEVICE void sm90_find_part(const sm90_block *b, int32_t index) {
+ * while the part before is under way: it takes a few dependent loads, and registers that no other thread has.
+ * `merged`: in a cluster, whose blocks have a part each. */
+template <bool merged = false> MLAR_DEVICE void sm90_find_part(const sm90_block *b, int32_t index) {
     mlar_span span = b->control->share.span;
     sm90_part found = {0, 0, -1};
     mlar_part part;
     span.row += index;
     if (index) span.tile = 0;
-    if (mlar_next_part(b->args, b->layer, &span, &part)) {
+    if (merged) { /* the row's parts are, or it ends here */
+        if (index == 0 && sm90_has_tiles(&b->control->share)) {
+            const int32_t end = span.row < span.end_row ? sm90_lists_of(b, span.row).tiles : span.end_tile;
+            found.row = span.row;
+            /* a part whose tiles a list has lost since prepare is still one: others merge it */
+            found.tiles = end > span.tile ? end - span.tile : -1;
+        }
+    } else if (mlar_next_part(b->args, b->layer, &span, &part)) {
         found.row = part.row;
         found.tiles = part.tile_end - part.tile_begin;
         found.slot = part.slot;
@@ -235,10 +251,12 @@ MLAR_DEVICE void sm90_find_part(const sm90_block *b, int32_t index) {
 MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
     const mlar_span *span = &b->control->share.span;
     while (t->row < span->end_row || (t->row == span->end_row && t->tile < span->end_tile)) {
-        const mlar_row_lists lists = b->control->length[0] >= 0 && mlar_lists_are_dense(b->layer)
-                                         ? mlar_row_lists_known(b->layer, t->row, b->control->length)
-                                         : mlar_row_lists_of(b->layer, t->row);
+        const mlar_row_lists lists = sm90_lists_of(b, t->row);
         const int32_t end = t->row == span->end_row ? span->end_tile : lists.tiles;
+        if (end <= t->tile) { /* a list is shorter than it was for prepare */
+            t->row += 1, t->tile = 0;
+            continue;
+        }
         const mlar_tile at = mlar_tile_of(&lists, t->tile);
         const int32_t length = at.scope ? lists.length[1] : lists.length[0];
         /* a run ends where its scope's list does; the one tile of an empty row is a run without entries */

@@ -8,9 +8,7 @@
 
 #include <stdlib.h>
 
-void readme(void *host_memory, void *device_memory, void *device_state, int32_t kind, mlar_bindings bindings,
-            mlar_step step, void *stream);
-void readme(void *host_memory, void *device_memory, void *device_state, int32_t kind, mlar_bindings bindings,
-            mlar_step step, void *stream) {
+void readme(void *host_memory, void *device_memory, void *device_state, void *stream);
+void readme(void *host_memory, void *device_memory, void *device_state, void *stream) {
 #include "readme.inc"
 }
