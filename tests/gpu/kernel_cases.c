@@ -67,8 +67,9 @@ step_case *kernel_case_limit(int32_t number) {
 }
 
 step_case *kernel_case_tuned(uint64_t seed, int32_t layout, const case_bounds *bounds) {
-    /* With NaN among the contents nearly every sub-tile has some, and all take the exact path. */
-    const uint32_t features = seed % 2 ? CASE_ALL : CASE_ALL & ~(uint32_t)CASE_SPECIALS;
+    /* With NaN among the contents nearly every sub-tile has some, and all take the exact path. Nor huge queries: of
+     * terms near 2^126 that cancel, f32 sums keep less than lse's relative tolerance asks for. */
+    const uint32_t features = seed % 2 ? CASE_ALL : CASE_ALL & ~(uint32_t)(CASE_SPECIALS | CASE_QUERIES);
     case_spec spec = case_draw(seed, features, bounds);
     const int32_t v32 = layout == MLAR_LAYOUT_V32, bf16 = layout == MLAR_LAYOUT_BF16;
     spec.nope = v32 ? 512 : bf16 && seed % 3 == 0 ? 384 : 448;

@@ -16,7 +16,7 @@ step_case *kernel_case_limit(int32_t number);
 
 /* A drawn case bent to what tuned engines serve: the caches that DeepSeek-V4 (layout dsv4) or DeepSeek-V3.2 (v32)
  * has, or bf16 ones of 512 columns, 16 bytes at a time. Layout -1: dsv4 and bf16 as they were drawn, of any
- * alignment, which tuned engines serve once they are gathered. Caches of even seeds have no NaN. */
+ * alignment, which tuned engines serve once they are gathered. Even seeds have no NaN, and no huge queries. */
 step_case *kernel_case_tuned(uint64_t seed, int32_t layout, const case_bounds *bounds);
 
 /* Slots that need 64-bit addresses. Takes 5 GB of the host's memory. */
