@@ -447,22 +447,40 @@ MLAR_FN mlar_span mlar_worker_span(const mlar_stage_args *args, const mlar_layer
     return span;
 }
 
+MLAR_FN int32_t mlar_span_has_tiles(const mlar_span *span) {
+    return span->row < span->end_row || (span->row == span->end_row && span->tile < span->end_tile);
+}
+
+/* First tile behind what a span has of a row from `tile` on, and at least one more: where a list has lost tiles since
+ * the cuts were made, the parts' number and the workspace's slots are still theirs. */
+MLAR_FN int32_t mlar_span_end_in(const mlar_span *span, int32_t row, int32_t tile,
+                                 const mlar_row_lists *lists) {
+    return row == span->end_row ? span->end_tile : mlar_max_i32(lists->tiles, tile + 1);
+}
+
+/* The next part of a span that has tiles; `lists` are those of span->row. */
+MLAR_FN mlar_part mlar_part_of(const mlar_stage_args *args, mlar_span *span, mlar_row_lists lists) {
+    mlar_part part;
+    part.lists = lists;
+    part.row = span->row;
+    part.tile_begin = span->tile;
+    part.tile_end = mlar_span_end_in(span, span->row, span->tile, &lists);
+    if (part.tile_begin == 0 && part.tile_end == lists.tiles)
+        part.slot = -1;
+    else if (part.tile_begin == 0 && args->shape.splits == 0)
+        part.slot = args->schedule_rows[part.row].first_slot;
+    else
+        part.slot = span->slot;
+    span->row += 1;
+    span->tile = 0;
+    return part;
+}
+
 /* The worker's next part; 0 when there is none. `worker` must be below the units' workers. */
 MLAR_FN int32_t mlar_next_part(const mlar_stage_args *args, const mlar_layer_params *layer, mlar_span *span,
                                mlar_part *part) {
-    if (span->row > span->end_row || (span->row == span->end_row && span->tile >= span->end_tile)) return 0;
-    part->lists = mlar_row_lists_of(layer, span->row);
-    part->row = span->row;
-    part->tile_begin = span->tile;
-    part->tile_end = span->row == span->end_row ? span->end_tile : part->lists.tiles;
-    if (part->tile_begin == 0 && part->tile_end == part->lists.tiles)
-        part->slot = -1;
-    else if (part->tile_begin == 0 && args->shape.splits == 0)
-        part->slot = args->schedule_rows[part->row].first_slot;
-    else
-        part->slot = span->slot;
-    span->row += 1;
-    span->tile = 0;
+    if (!mlar_span_has_tiles(span)) return 0;
+    *part = mlar_part_of(args, span, mlar_row_lists_of(layer, span->row));
     return 1;
 }
 

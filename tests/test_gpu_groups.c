@@ -47,15 +47,16 @@ static void run_all(void **state) {
 static gpu_group groups[] = {
     {capture_short, 130, 7, 0}, {queued_steps, 840, 83, 0}, {host_graph, 80, 13, 0},
     {child_graphs, 130, 7, 1},  {many_programs, 80, 7, 0},  {two_engines, 80, 7, 0},
-    {bad_input, 20, 1, 0},      {host_cost, 70, 7, 0},
+    {bad_input, 20, 1, 0},      {host_cost, 70, 7, 0},      {changed_lists, 90, 7, 0},
 };
 
 int main(void) {
 #define GROUP(index, name)                                                                                   \
     { name, run_all, NULL, NULL, &groups[index] }
     const struct CMUnitTest tests[] = {
-        GROUP(0, "capture_short"), GROUP(1, "queued_steps"), GROUP(2, "host_graph"), GROUP(3, "child_graphs"),
-        GROUP(4, "many_programs"), GROUP(5, "two_engines"),  GROUP(6, "bad_input"),  GROUP(7, "host_cost"),
+        GROUP(0, "capture_short"), GROUP(1, "queued_steps"),  GROUP(2, "host_graph"),
+        GROUP(3, "child_graphs"),  GROUP(4, "many_programs"), GROUP(5, "two_engines"),
+        GROUP(6, "bad_input"),     GROUP(7, "host_cost"),     GROUP(8, "changed_lists"),
     };
 #undef GROUP
     return cmocka_run_group_tests(tests, NULL, NULL);

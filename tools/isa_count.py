@@ -224,7 +224,9 @@ def tile_loops(instructions, parts):
     for engine in {part[0] for part in parts if part}:
         matrix = {block_of[i] for i, part in enumerate(parts)
                   if part and part[0] == engine and kind_of(instructions[i].name) == "matrix"}
-        body = next(loop for loop in loops if matrix <= loop)
+        body = next((loop for loop in loops if matrix and matrix <= loop), None)
+        if body is None:
+            sys.exit(f"{engine}: no loop holds its matrix instructions; PHASES and COLD are older than the kernel")
         found[engine] = {i for i, block in block_of.items() if block in body}
     return found
 
@@ -385,6 +387,15 @@ def self_test():
     assert Engine("mlar_wave_engine<16, mlar_wave_fp8>", "gfx950").columns == COLUMNS
     parts = [None, part_of(chain), part_of(chain), part_of(chain), None]
     assert inner_loops(body, parts) == [(0x1908, 0x1918, parts[1])]
+    assert blocks_of(body) == ([0, 1, 4], [[1], [1, 2], []]), blocks_of(body)
+    assert natural_loops([[1], [2, 3], [1], []]) == [{1, 2}]
+    nested = natural_loops([[1], [2], [2, 3], [1, 4], []])
+    assert sorted(nested, key=len) == [{2}, {1, 2, 3}], nested
+    assert tile_loops(body, parts) == {parts[1][0]: {1, 2, 3}}, tile_loops(body, parts)
+    tokens = [sub_tile_tokens(f"mlar_{engine}_engine", target, sizes)
+              for target, engine, *sizes in (("gfx942", "wave", 64), ("gfx942", "block", 64, 16),
+                                             ("gfx942", "block", 32, 16), ("gfx950", "block", 64, 18))]
+    assert tokens == [32, 16, 32, 32], tokens
     cost = Cost()
     for instruction in body:
         cost.add(instruction, "gfx942", 2)

@@ -279,8 +279,9 @@ MLAR_API mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *step
 
 /* Policy balanced: decide the splits of this step for one kind, from the live lengths in bindings->list (only
  * lens and indptr are read, for the live rows: all max_rows of them may be live if rows_device says so). Every layer of
- * the kind has lists of these lengths in this step, and they stay until its last replay or enqueue.
- * Once a step and kind, before its replays or enqueues, in stream order. `step` NULL: the step that
+ * the kind has lists of these lengths in this step, and they stay until its last replay or enqueue. Lists that are
+ * changed in between make that step's results unspecified and nothing worse; if they change while it runs, nothing is
+ * promised. Once a step and kind, before its replays or enqueues, in stream order. `step` NULL: the step that
  * mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under batch_invariant
  * it does nothing but check. MLAR_ERROR_BINDING (the lists), MLAR_ERROR_CAPACITY, MLAR_ERROR_STATE (`step` NULL and
  * none begun), _DEVICE. */

@@ -48,8 +48,8 @@ MLAR_DEVICE void sm90_expect(const sm90_block *b, int32_t lane) {
     const int32_t tile =
         share->span.tile - (lane < 4 ? 0 : mlar_ceil_div(b->layer->scope[0].width, MLAR_KEY_TILE));
     const int32_t entry = tile * MLAR_KEY_TILE + 16 * (lane & 3);
-    if (sm90_has_tiles(share) && lane >> 2 < b->layer->scope_count && scope->list_form == MLAR_LIST_DENSE &&
-        entry >= 0 && entry < scope->width)
+    if (mlar_span_has_tiles(&share->span) && lane >> 2 < b->layer->scope_count &&
+        scope->list_form == MLAR_LIST_DENSE && entry >= 0 && entry < scope->width)
         sm90_prefetch(scope->indices + share->span.row * scope->index_row_stride + entry);
 }
 

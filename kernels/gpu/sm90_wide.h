@@ -188,7 +188,7 @@ template <class cache> MLAR_DEVICE void sm90_wide_left(const sm90_block *block) 
     const sm90_share *share = &b->control->share;
     float o[128], s[32];
     int32_t n = 0, index = 0;
-    if (sm90_has_tiles(share)) sm90_wide_queries<cache>(b, share, share->span.row);
+    if (mlar_span_has_tiles(&share->span)) sm90_wide_queries<cache>(b, share, share->span.row);
     if (mlar_thread() == 0) sm90_find_part(b, 0);
     sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
     while (b->control->part[index & 1].tiles) {
@@ -256,7 +256,7 @@ template <class cache> MLAR_DEVICE void sm90_wide_right(const sm90_block *block)
     const sm90_share *share = &b->control->share;
     float o[128];
     int32_t n = 0, index = 0;
-    if (sm90_has_tiles(share)) sm90_wide_queries<cache>(b, share, share->span.row);
+    if (mlar_span_has_tiles(&share->span)) sm90_wide_queries<cache>(b, share, share->span.row);
     sm90_group_sync(SM90_BARRIER_CONSUMERS, SM90_CONSUMERS);
     while (b->control->part[index & 1].tiles) {
         const int32_t end = n + b->control->part[index & 1].tiles;

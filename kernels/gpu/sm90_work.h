@@ -67,16 +67,10 @@ typedef struct sm90_share {
     mlar_span span;
 } sm90_share;
 
-/* Has it any, that is: a first part, whose row is the span's? */
-MLAR_DEVICE int32_t sm90_has_tiles(const sm90_share *share) {
-    const mlar_span *span = &share->span;
-    return span->row < span->end_row || (span->row == span->end_row && span->tile < span->end_tile);
-}
-
 /* A part as the consuming warps need it: whose row, how many tiles, and where the result goes. */
 typedef struct sm90_part {
     int32_t row;
-    int32_t tiles; /* 0: there is no further part; less: there is, of no tiles */
+    int32_t tiles; /* 0: there is no further part */
     int32_t slot;  /* of the workspace; -1: the row ends here */
 } sm90_part;
 
@@ -210,56 +204,49 @@ MLAR_DEVICE void sm90_share_of(const mlar_stage_args *args, sm90_share *to) {
     *to = share;
 }
 
-/* The lists of a row of the share. All roles must ask here, so that they count the same tiles, whatever has become of
- * the lengths since prepare. */
+/* The lists of a row of the share. All roles ask here and nowhere else: a block whose roles count different tiles never
+ * ends. So dense lists have the lengths that prepare saw, by policy balanced, whatever has become of them since. */
 MLAR_DEVICE mlar_row_lists sm90_lists_of(const sm90_block *b, int32_t row) {
-    return b->control->length[0] >= 0 && mlar_lists_are_dense(b->layer)
-               ? mlar_row_lists_known(b->layer, row, b->control->length)
-               : mlar_row_lists_of(b->layer, row);
+    if (b->args->shape.splits || !mlar_lists_are_dense(b->layer)) return mlar_row_lists_of(b->layer, row);
+    return mlar_row_lists_known(
+        b->layer, row, b->control->length[0] >= 0 ? b->control->length : b->args->schedule_rows[row].length);
 }
 
 /* Part number `index` of the share: each is of another row, the first of the share's own. By one consuming thread,
  * while the part before is under way: it takes a few dependent loads, and registers that no other thread has.
  * `merged`: in a cluster, whose blocks have a part each. */
 template <bool merged = false> MLAR_DEVICE void sm90_find_part(const sm90_block *b, int32_t index) {
+    const int32_t is_first = index == 0;
     mlar_span span = b->control->share.span;
     sm90_part found = {0, 0, -1};
-    mlar_part part;
     span.row += index;
-    if (index) span.tile = 0;
-    if (merged) { /* the row's parts are, or it ends here */
-        if (index == 0 && sm90_has_tiles(&b->control->share)) {
-            const int32_t end = span.row < span.end_row ? sm90_lists_of(b, span.row).tiles : span.end_tile;
-            found.row = span.row;
-            /* a part whose tiles a list has lost since prepare is still one: others merge it */
-            found.tiles = end > span.tile ? end - span.tile : -1;
-        }
-    } else if (mlar_next_part(b->args, b->layer, &span, &part)) {
+    if (!is_first) span.tile = 0;
+    if ((is_first || !merged) && mlar_span_has_tiles(&span)) {
+        const mlar_part part = mlar_part_of(b->args, &span, sm90_lists_of(b, span.row));
         found.row = part.row;
         found.tiles = part.tile_end - part.tile_begin;
-        found.slot = part.slot;
-        /* the first part's slot, if it begins inside its row, counts from the row's first: mlar_span_between() */
-        if (index == 0 && part.tile_begin > 0 && b->args->shape.splits == 0)
-            found.slot += b->args->schedule_rows[part.row].first_slot;
+        if (!merged) { /* else the row's parts are merged here, or it ends here */
+            found.slot = part.slot;
+            /* the first part's slot, if it begins inside its row, counts from the row's first: mlar_span_between() */
+            if (is_first && part.tile_begin > 0 && b->args->shape.splits == 0)
+                found.slot += b->args->schedule_rows[part.row].first_slot;
+        }
     }
     b->control->part[index & 1] = found;
 }
 
 /* ---- runs ---- */
 
-/* The next run that has tiles; left stays 0 if there is none. */
+/* The next run; left stays 0 if there is none. */
 MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
-    const mlar_span *span = &b->control->share.span;
-    while (t->row < span->end_row || (t->row == span->end_row && t->tile < span->end_tile)) {
+    mlar_span span = b->control->share.span;
+    span.row = t->row, span.tile = t->tile;
+    if (mlar_span_has_tiles(&span)) {
         const mlar_row_lists lists = sm90_lists_of(b, t->row);
-        const int32_t end = t->row == span->end_row ? span->end_tile : lists.tiles;
-        if (end <= t->tile) { /* a list is shorter than it was for prepare */
-            t->row += 1, t->tile = 0;
-            continue;
-        }
+        const int32_t end = mlar_span_end_in(&span, t->row, t->tile, &lists);
         const mlar_tile at = mlar_tile_of(&lists, t->tile);
         const int32_t length = at.scope ? lists.length[1] : lists.length[0];
-        /* a run ends where its scope's list does; the one tile of an empty row is a run without entries */
+        /* a run ends where its scope's list does; a tile behind that is one without entries, as an empty row's is */
         const int32_t run = mlar_max_i32(1, mlar_ceil_div(length - at.first, MLAR_KEY_TILE));
         t->left = mlar_min_i32(run, end - t->tile);
         t->scope = at.scope;
@@ -267,8 +254,7 @@ MLAR_DEVICE void sm90_next_run(const sm90_block *b, sm90_tiles *t) {
         t->count = length - at.first;
         t->first = at.first;
         t->tile += t->left;
-        if (t->tile >= lists.tiles) t->row += 1, t->tile = 0;
-        if (t->left > 0) return;
+        if (t->tile >= end) t->row += 1, t->tile = 0;
     }
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * group_host.c: self-tests, engines beside each other, bad input, and what a replay costs the host. */
+ * group_host.c: self-tests, engines beside each other, bad input, hosts that break the rules, and what a replay costs
+ * the host. */
 #include "tests/gpu/groups.h"
 
 #include "engine/gpu/device.h"
@@ -152,6 +153,65 @@ void bad_input(void) {
     free(host_arena);
     free(a.host_block);
     case_free(made);
+}
+
+/* ---- lists that change after prepare, against the rules ---- */
+
+/* Every length of the case on the device becomes another one. */
+static void change_lengths(gpu_case *c, uint64_t *random) {
+    const int32_t rows = c->made->spec.rows;
+    for (int32_t s = 0; s < c->made->spec.scope_count; s++) {
+        int32_t *lens = calloc((size_t)rows, sizeof *lens);
+        for (int32_t row = 0; row < rows; row++)
+            lens[row] = case_random_below(random, c->made->spec.scope[s].width + 60) - 30;
+        GPU_MUST(mlar_device_write(place.device, (void *)(uintptr_t)c->bindings.list[s].lens, lens,
+                                   (size_t)rows * sizeof *lens));
+        free(lens);
+    }
+}
+
+/* What such a step computes is unspecified. But it ends, guards are whole, and the next step is right. */
+static void changed_step(gpu_engine *e, gpu_case *c, uint64_t *random, const char *what) {
+    const int32_t rows = c->made->spec.rows;
+    mlar_step step = {.struct_size = sizeof step, .rows = rows};
+    mlar_diag diag = {.struct_size = sizeof diag};
+    size_t bytes;
+    if (!gpu_case_enqueue(e, 0, c, rows)) return;
+    uint8_t *right = take_outputs(c->made, &bytes);
+    if (gpu_must(mlar_engine_prepare(e->engine, 0, &c->bindings, &step, NULL, &diag), "prepare", &diag)) {
+        change_lengths(c, random);
+        gpu_must(mlar_engine_enqueue(e->engine, 0, &c->bindings, rows, &step, NULL, &diag), "enqueue", &diag);
+        gpu_must(mlar_engine_check_guards(e->engine, NULL, &diag), "guards", &diag);
+    }
+    if (gpu_case_upload(c) && gpu_case_enqueue(e, 0, c, rows)) {
+        uint8_t *after = take_outputs(c->made, &bytes);
+        gpu_check(memcmp(right, after, bytes) == 0, "%s: the step after one with changed lists differs",
+                  what);
+        free(after);
+    }
+    free(right);
+}
+
+void changed_lists(void) {
+    static const int32_t heads[] = {8, 24, 64, 128};
+    uint64_t random = 81;
+    for (size_t h = 0; h < (quick ? 2 : sizeof heads / sizeof *heads); h++)
+        for (int32_t rows = 3; rows <= (quick ? 3 : 30); rows *= 10) {
+            const case_spec spec = model_spec(81 + h, rows, heads[h]);
+            step_case *made = case_new(&spec);
+            gpu_case c;
+            const int ok = gpu_case_open(&c, &place, made);
+            for (int v = 0; v < VARIANTS && ok; v++) {
+                mlar_config config = config_of(made, &variants[v]);
+                config.guard_bytes = 256;
+                gpu_engine e;
+                if (!gpu_engine_open(&e, &place, &config)) continue;
+                for (int i = 0; i < (quick ? 2 : 20); i++) changed_step(&e, &c, &random, variants[v].name);
+                gpu_engine_close(&e);
+            }
+            gpu_case_close(&c);
+            case_free(made);
+        }
 }
 
 /* ---- what a replay costs the host ---- */

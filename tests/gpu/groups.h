@@ -39,10 +39,11 @@ void many_programs(void);
 void two_devices(void);
 /* group_memory.c: what lies outside the arena */
 void memory_outside(void);
-/* group_host.c: self-tests, threads, bad input, host cost */
+/* group_host.c: self-tests, threads, bad input, broken rules, host cost */
 void self_tests(void);
 void two_engines(void);
 void bad_input(void);
+void changed_lists(void);
 void host_cost(void);
 
 #endif

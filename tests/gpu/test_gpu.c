@@ -25,6 +25,7 @@ static const struct group {
               {"two engines, two threads", two_engines},
               {"two devices", two_devices},
               {"bad input", bad_input},
+              {"lists changed after prepare", changed_lists},
               {"memory outside the arena", memory_outside},
               {"host cost of a replay", host_cost}};
 
