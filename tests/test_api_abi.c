@@ -15,7 +15,9 @@ static void test_layout(void **state) {
     } rows[] = {
 #define STRUCT(type, bytes)         {"sizeof " #type, sizeof(type), bytes},
 #define FIELD(type, member, offset) {#type "." #member, offsetof(type, member), offset},
+#define FUNCTION(name)              /* tests/check_symbols */
 #include "tests/api_layout.def"
+#undef FUNCTION
 #undef STRUCT
 #undef FIELD
     };

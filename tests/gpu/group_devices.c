@@ -118,13 +118,16 @@ static void side_by_side(resident on[2], const step_case *made) {
 }
 
 void two_devices(void) {
-    gpu_place second;
+    gpu_place second = {0};
+    int count = 0;
     const case_spec spec = model_spec(91, ROWS, 16);
     step_case *made = case_new(&spec);
     resident on[2] = {0};
-    if (!gpu_open(&second, SECOND))
+    gpu_check(place.device->runtime.device_count(&count) == 0, "the number of devices");
+    if (count == 1)
         printf("  one device: nothing to do\n");
-    else if (resident_open(&on[FIRST], &place, made) && resident_open(&on[SECOND], &second, made))
+    else if (gpu_check(gpu_open(&second, SECOND), "the second of %d devices", count) &&
+             resident_open(&on[FIRST], &place, made) && resident_open(&on[SECOND], &second, made))
         side_by_side(on, made);
     resident_close(&on[SECOND]);
     resident_close(&on[FIRST]);
