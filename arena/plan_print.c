@@ -49,21 +49,18 @@ static const char *grouped(uint64_t value, char text[NUMBER_CHARS]) {
 
 /* 1572864 -> "1.5 MiB", rounded to nearest, in integers: the same text on every machine. */
 static const char *in_units(uint64_t bytes, char text[NUMBER_CHARS]) {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    int unit = 0;
-    while (unit < 6 && bytes >> (10 * unit) >= 1024) unit++;
-    if (unit == 0) {
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    uint64_t one = 1024, tenths = 0;
+    if (bytes < one) {
         snprintf(text, NUMBER_CHARS, "%" PRIu64 " B", bytes);
         return text;
     }
-    uint64_t one = (uint64_t)1 << (10 * unit);
-    uint64_t whole = bytes / one;
-    uint64_t tenths = (bytes % one / (one / 1024) * 10 + 512) / 1024; /* of 1024ths of the unit */
-    if (tenths == 10) {
-        whole++;
-        tenths = 0;
+    for (int unit = 0; unit < 6; unit++, one *= 1024) {
+        tenths = bytes / one * 10 + (bytes % one * 10 + one / 2) / one;
+        if (tenths >= 10240) continue;
+        snprintf(text, NUMBER_CHARS, "%" PRIu64 ".%" PRIu64 " %s", tenths / 10, tenths % 10, units[unit]);
+        break;
     }
-    snprintf(text, NUMBER_CHARS, "%" PRIu64 ".%" PRIu64 " %s", whole, tenths, units[unit]);
     return text;
 }
 

@@ -102,6 +102,8 @@ static void test_units(void **state) {
         {1587, " 1.5 KiB "},
         {1588, " 1.6 KiB "},
         {2047, " 2.0 KiB "},
+        {1048524, " 1023.9 KiB "},
+        {1048525, " 1.0 MiB "}, /* not 1024.0 KiB */
         {(uint64_t)27 << 29, " 13.5 GiB "},
         {(uint64_t)1 << 40, " 1.0 TiB "},
         {INT64_MAX, " 8.0 EiB "},

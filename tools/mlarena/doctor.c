@@ -71,7 +71,7 @@ static int self_test(const options *o, place *where, findings *f) {
 }
 
 static void print_text(const place *where, const findings *f) {
-    char device[256], memory[64];
+    char device[256], memory[FORMAT_CHARS];
     printf("mlarena %d.%d.%d\n", MLAR_VERSION_MAJOR, MLAR_VERSION_MINOR, MLAR_VERSION_PATCH);
     printf("processors   %d\n", (int)processors());
     printf("CPU kernels ");

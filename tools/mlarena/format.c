@@ -6,23 +6,46 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-const char *format_bytes(uint64_t bytes, char text[64]) {
-    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
-    double value = (double)bytes / 1024;
-    int unit = 0;
-    while (value >= 1024 && unit < 4) {
-        value /= 1024;
-        unit++;
+const char *format_grouped(uint64_t value, char text[FORMAT_CHARS]) {
+    char digits[FORMAT_CHARS];
+    int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
+    char *at = text;
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0) *at++ = ',';
+        *at++ = digits[i];
     }
+    *at = '\0';
+    return text;
+}
+
+const char *format_units(uint64_t bytes, char text[FORMAT_CHARS]) {
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    uint64_t one = 1024, tenths = 0;
+    if (bytes < one) {
+        snprintf(text, FORMAT_CHARS, "%" PRIu64 " B", bytes);
+        return text;
+    }
+    for (int unit = 0; unit < 6; unit++, one *= 1024) {
+        tenths = bytes / one * 10 + (bytes % one * 10 + one / 2) / one;
+        if (tenths >= 10240) continue;
+        snprintf(text, FORMAT_CHARS, "%" PRIu64 ".%" PRIu64 " %s", tenths / 10, tenths % 10, units[unit]);
+        break;
+    }
+    return text;
+}
+
+const char *format_bytes(uint64_t bytes, char text[FORMAT_CHARS]) {
+    char units[FORMAT_CHARS];
     if (bytes < 1024)
-        snprintf(text, 64, "%" PRIu64 " bytes", bytes);
+        snprintf(text, FORMAT_CHARS, "%" PRIu64 " bytes", bytes);
     else
-        snprintf(text, 64, "%.1f %s (%" PRIu64 " bytes)", value, units[unit], bytes);
+        snprintf(text, FORMAT_CHARS, "%s (%" PRIu64 " bytes)", format_units(bytes, units), bytes);
     return text;
 }
 
 void format_totals(const mlar_config *config, const mlar_memory *memory) {
-    char arena[64], bound[64], host[64], minimum[64], gather[64];
+    char arena[FORMAT_CHARS], bound[FORMAT_CHARS], host[FORMAT_CHARS], minimum[FORMAT_CHARS],
+        gather[FORMAT_CHARS];
     uint64_t keys = 0;
     for (int32_t k = 0; k < config->kind_count; k++) {
         uint64_t sum = 0;

@@ -4,6 +4,7 @@
  * with one row per stage of each layer kind, a box for every buffer, and what is live beside each row; the
  * list of buffers, as most of them are too small to be labelled in the picture. */
 #include "plan_svg.h"
+#include "format.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -137,29 +138,7 @@ static double x_of(const picture *p, uint64_t offset) {
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
-enum { TEXT_BYTES = 160, SIZE_BYTES = 32 };
-
-static const char *in_units(uint64_t bytes, char text[SIZE_BYTES]) {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    double value = (double)bytes;
-    int unit = 0;
-    for (; value >= 1023.95 && unit < COUNT_OF(units) - 1; unit++) value /= 1024;
-    snprintf(text, SIZE_BYTES, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
-    return text;
-}
-
-/* 1234567 -> "1,234,567" */
-static const char *grouped(uint64_t value, char text[SIZE_BYTES]) {
-    char digits[SIZE_BYTES];
-    int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
-    char *at = text;
-    for (int i = 0; i < length; i++) {
-        if (i > 0 && (length - i) % 3 == 0) *at++ = ',';
-        *at++ = digits[i];
-    }
-    *at = '\0';
-    return text;
-}
+enum { TEXT_BYTES = 160 };
 
 static void put_escaped(FILE *out, const char *text) {
     for (; *text != '\0'; text++) {
@@ -203,20 +182,20 @@ static const char *kind_name(const picture *p, int kind, char text[TEXT_BYTES]) 
 /* ---- the parts of the page ------------------------------------------------------------------- */
 
 static void put_header(const picture *p) {
-    char line[2 * TEXT_BYTES], total[SIZE_BYTES], bytes[SIZE_BYTES], guards[TEXT_BYTES] = "",
-                                                                     size[SIZE_BYTES];
+    char line[2 * TEXT_BYTES], total[FORMAT_CHARS], bytes[FORMAT_CHARS], guards[TEXT_BYTES] = "",
+                                                                         size[FORMAT_CHARS];
     const mlar_memory *m = p->memory;
     if (m->guard_bytes != 0) {
-        snprintf(guards, sizeof guards, "without its guard zones (%s) ", in_units(m->guard_bytes, size));
+        snprintf(guards, sizeof guards, "without its guard zones (%s) ", format_units(m->guard_bytes, size));
     }
     int length = snprintf(line, sizeof line, "%s (%s bytes), base aligned to %" PRIu64 "; %s",
-                          in_units(m->device_bytes, total), grouped(m->device_bytes, bytes),
+                          format_units(m->device_bytes, total), format_grouped(m->device_bytes, bytes),
                           m->device_align_bytes, guards);
     if (m->device_bytes - m->guard_bytes == m->lower_bound_bytes) {
         snprintf(line + length, sizeof line - (size_t)length, "equal to the lower bound");
     } else {
         snprintf(line + length, sizeof line - (size_t)length, "the lower bound is %s bytes",
-                 grouped(m->lower_bound_bytes, bytes));
+                 format_grouped(m->lower_bound_bytes, bytes));
     }
     put_text(p, MARGIN, 34, "title", p->title == NULL ? "mlarena: device arena" : p->title);
     put_text(p, MARGIN, 56, "quiet", line);
@@ -241,7 +220,7 @@ static void put_rows(const picture *p) {
             "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"url(#free)\" stroke=\"#e6e9ed\"/>\n",
             PLOT_LEFT, PLOT_TOP + now->top, PLOT_WIDTH, ROW);
         put_text(p, PLOT_LEFT - 10, middle, "right", stage_name(p, now->stage));
-        in_units(now->live_bytes, text);
+        format_units(now->live_bytes, text);
         if (now->live_bytes == peak) strcat(text, ", the peak");
         put_text(p, PLOT_LEFT + PLOT_WIDTH + 12, middle, now->live_bytes == peak ? "peak" : "", text);
     }
@@ -255,7 +234,7 @@ static void put_mark(const picture *p, uint64_t offset, const char *classes) {
 
 /* Marks at the power of two that gives four to nine of them; the boxes are drawn over them. */
 static void put_axis(const picture *p) {
-    char text[SIZE_BYTES];
+    char text[FORMAT_CHARS];
     uint64_t total = p->memory->device_bytes;
     double label_y = PLOT_TOP + p->plot_height + 20;
     uint64_t step = 1;
@@ -263,16 +242,16 @@ static void put_axis(const picture *p) {
     for (uint64_t at = 0; at < total; at += step) {
         put_mark(p, at, "tick");
         bool room = x_of(p, total) - x_of(p, at) > 64; /* before the label of the end */
-        if (room) put_text(p, x_of(p, at), label_y, "middle quiet", at == 0 ? "0" : in_units(at, text));
+        if (room) put_text(p, x_of(p, at), label_y, "middle quiet", at == 0 ? "0" : format_units(at, text));
     }
     put_mark(p, total, "end");
-    put_text(p, x_of(p, total), label_y, "middle kind", in_units(total, text));
+    put_text(p, x_of(p, total), label_y, "middle kind", format_units(total, text));
 }
 
 static void put_label(const picture *p, const mlar_buffer_info *buffer, double x, double y, double width,
                       double height) {
-    char size[SIZE_BYTES], text[TEXT_BYTES];
-    snprintf(text, sizeof text, "%s  %s", buffer->name, in_units(buffer->bytes, size));
+    char size[FORMAT_CHARS], text[TEXT_BYTES];
+    snprintf(text, sizeof text, "%s  %s", buffer->name, format_units(buffer->bytes, size));
     const char *shown = text;
     double needed = LETTER * (double)strlen(text) + 10;
     if (needed > width && needed > height) {
@@ -338,9 +317,9 @@ static void put_list(const picture *p) {
         fprintf(p->out, "<rect x=\"%d\" y=\"%.1f\" width=\"12\" height=\"12\" rx=\"2\" fill=\"%s\"/>\n",
                 MARGIN, y - 10, p->colour[p->order[i]]);
         put_text(p, NAME, y, "", buffer->name);
-        put_text(p, OFFSET, y, "right", grouped(buffer->offset_bytes, text));
-        put_text(p, BYTES, y, "right", grouped(buffer->bytes, text));
-        put_text(p, SIZE, y, "right quiet", in_units(buffer->bytes, text));
+        put_text(p, OFFSET, y, "right", format_grouped(buffer->offset_bytes, text));
+        put_text(p, BYTES, y, "right", format_grouped(buffer->bytes, text));
+        put_text(p, SIZE, y, "right quiet", format_units(buffer->bytes, text));
         describe_life(p, buffer, text);
         put_text(p, LIVE, y, "", text);
         put_text(p, SHAPE, y, "quiet", buffer->shape);

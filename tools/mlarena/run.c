@@ -53,7 +53,7 @@ static void print_step(const options *o, const stepfile *step, const place *wher
 }
 
 static void print_memory(const stepfile *step, session *s) {
-    char arena[64], full[64], token[64], scratch[64];
+    char arena[FORMAT_CHARS], full[FORMAT_CHARS], token[FORMAT_CHARS], scratch[FORMAT_CHARS];
     uint64_t slots = 0, keys = 0;
     for (int i = 0; i < recorded_scope_count(step); i++) {
         slots += recorded_scope(step, i)->num_blocks * recorded_scope(step, i)->block_size_tokens;
