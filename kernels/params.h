@@ -98,7 +98,7 @@ typedef struct mlar_schedule_cut { /* worker w does [cut[w], cut[w + 1]) in (row
 } mlar_schedule_cut;
 
 typedef struct mlar_schedule_row {
-    int32_t first_slot; /* workspace slot of the row's first part; meaningless if parts == 1 */
+    int32_t first_slot; /* workspace slot of the row's first part; -1 if that is its only one */
     int32_t parts;      /* 1: attend writes out and lse itself */
     int32_t length[2];  /* of its lists, so that where a block begins is one trip to memory, not two */
 } mlar_schedule_row;

@@ -329,7 +329,7 @@ MLAR_FN int32_t mlar_invariant_tile(int32_t tiles, int32_t parts, int32_t part) 
 /* ---- parts of a row, either policy: what combine reads ---- */
 
 typedef struct mlar_row_parts {
-    int32_t first_slot; /* the parts' workspace slots follow one another; meaningless if parts == 1 */
+    int32_t first_slot; /* the parts' workspace slots follow one another; of no meaning if parts == 1 */
     int32_t parts;      /* 1: attend finished the row */
 } mlar_row_parts;
 
@@ -458,19 +458,20 @@ MLAR_FN int32_t mlar_span_end_in(const mlar_span *span, int32_t row, int32_t til
     return row == span->end_row ? span->end_tile : mlar_max_i32(lists->tiles, tile + 1);
 }
 
-/* The next part of a span that has tiles; `lists` are those of span->row. */
+/* The next part of a span that has tiles; `lists` are those of span->row. Whether it is the row's only one, says who
+ * cut the row: prepare, or by policy batch_invariant the lists. So combine reads no part that nobody has written. */
 MLAR_FN mlar_part mlar_part_of(const mlar_stage_args *args, mlar_span *span, mlar_row_lists lists) {
     mlar_part part;
     part.lists = lists;
     part.row = span->row;
     part.tile_begin = span->tile;
     part.tile_end = mlar_span_end_in(span, span->row, span->tile, &lists);
-    if (part.tile_begin == 0 && part.tile_end == lists.tiles)
-        part.slot = -1;
-    else if (part.tile_begin == 0 && args->shape.splits == 0)
+    if (part.tile_begin > 0)
+        part.slot = span->slot;
+    else if (args->shape.splits == 0)
         part.slot = args->schedule_rows[part.row].first_slot;
     else
-        part.slot = span->slot;
+        part.slot = part.tile_end == lists.tiles ? -1 : span->slot;
     span->row += 1;
     span->tile = 0;
     return part;

@@ -192,7 +192,10 @@ static void check_row_tile(plan *p, ledger *book) {
         for (int32_t t = 0; t < tiles_of_row(p, row); ++t)
             assert_int_equal(book->done[row][t], args->shape.heads);
         assert_int_equal(parts.parts, book->parts[row]);
-        if (parts.parts == 1) continue;
+        if (parts.parts == 1) {
+            assert_int_equal(book->slot_of[row][0], -1); /* whoever does it finishes the row */
+            continue;
+        }
         for (int32_t t = 0, seen = 0; seen < parts.parts; ++t) { /* slots follow the order of the tiles */
             if (t > 0 && book->slot_of[row][t] == 0)
                 continue; /* no part begins here (slot 0 is a first part) */

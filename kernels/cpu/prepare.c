@@ -55,7 +55,7 @@ static void prepare_row_tile(const mlar_stage_args *args, int32_t row_begin, int
             cuts[cut].row = row;
             cuts[cut].tile = (int32_t)(mlar_cut_position(total, head->workers, cut) - position);
         }
-        args->schedule_rows[row].first_slot = slots;
+        args->schedule_rows[row].first_slot = parts > 1 ? slots : -1;
         args->schedule_rows[row].parts = parts;
         args->schedule_rows[row].length[0] = lists.length[0];
         args->schedule_rows[row].length[1] = lists.length[1];

@@ -116,7 +116,7 @@ MLAR_DEVICE int32_t cut_rows(const mlar_stage_args *args, prepare_shared *shared
         int32_t sum, end;
         const int32_t first_slot = slots + sum_before(shared, parts > 1 ? parts : 0, &sum);
         if (live) {
-            args->schedule_rows[row].first_slot = first_slot;
+            args->schedule_rows[row].first_slot = parts > 1 ? first_slot : -1;
             args->schedule_rows[row].parts = parts;
         }
         slots += sum;

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *format_grouped(uint64_t value, char text[FORMAT_CHARS]) {
     char digits[FORMAT_CHARS];
@@ -35,11 +36,12 @@ const char *format_units(uint64_t bytes, char text[FORMAT_CHARS]) {
 }
 
 const char *format_bytes(uint64_t bytes, char text[FORMAT_CHARS]) {
-    char units[FORMAT_CHARS];
-    if (bytes < 1024)
+    if (bytes < 1024) {
         snprintf(text, FORMAT_CHARS, "%" PRIu64 " bytes", bytes);
-    else
-        snprintf(text, FORMAT_CHARS, "%s (%" PRIu64 " bytes)", format_units(bytes, units), bytes);
+    } else {
+        const size_t used = strlen(format_units(bytes, text));
+        snprintf(text + used, FORMAT_CHARS - used, " (%" PRIu64 " bytes)", bytes);
+    }
     return text;
 }
 
