@@ -27,11 +27,11 @@ typedef struct mlar_launch {
 /* What a back end adds to mlar_stats. */
 typedef struct mlar_backend_stats {
     uint64_t runtime_calls, pool_reserved_bytes, pool_used_bytes, pool_used_high_bytes;
-    const char *variant;
+    const char *name;    /* "cpu", "hip", "cuda" */
+    const char *variant; /* of the kernels */
 } mlar_backend_stats;
 
 typedef struct mlar_backend {
-    const char *name;
     uint64_t (*state_bytes)(const mlar_dims *dims, mlar_checked *check);
     mlar_status (*init)(void *state, const mlar_layout *layout, mlar_arena_core *arena, mlar_device *device,
                         mlar_diag *diag);

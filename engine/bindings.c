@@ -276,18 +276,23 @@ static mlar_status read_bindings(const mlar_dims *dims, int32_t kind, const mlar
     return MLAR_OK;
 }
 
+static mlar_status resolve_lists(const mlar_kind_dims *kind, const mlar_index_list list[MLAR_SCOPES],
+                                 int32_t capacity_rows, mlar_layer_params *layer, mlar_diag *diag) {
+    mlar_status status = MLAR_OK;
+    memset(layer, 0, sizeof *layer);
+    layer->scope_count = kind->scope_count;
+    for (int s = 0; s < layer->scope_count && status == MLAR_OK; s++)
+        status = resolve_list(kind, s, &list[s], capacity_rows, &layer->scope[s], diag);
+    return status;
+}
+
 mlar_status mlar_lists_resolve(const mlar_dims *dims, int32_t kind, const mlar_bindings *given,
-                               int32_t capacity_rows, mlar_layer_params *layer, mlar_diag *diag) {
+                               mlar_layer_params *layer, mlar_diag *diag) {
     mlar_bindings own;
     mlar_status status = read_bindings(dims, kind, given, &own, diag);
     if (status != MLAR_OK) return status;
-    memset(layer, 0, sizeof *layer);
-    layer->scope_count = dims->kind[kind].scope_count;
-    for (int s = 0; s < layer->scope_count; s++) {
-        status = resolve_list(&dims->kind[kind], s, &own.list[s], capacity_rows, &layer->scope[s], diag);
-        if (status != MLAR_OK) return status;
-    }
-    return MLAR_OK;
+    for (int s = 0; s < MLAR_SCOPES; s++) own.list[s].row_stride = 0; /* one row has no stride */
+    return resolve_lists(&dims->kind[kind], own.list, 1, layer, diag);
 }
 
 mlar_status mlar_bindings_resolve(const mlar_dims *dims, int32_t kind, const mlar_bindings *given,
@@ -296,9 +301,8 @@ mlar_status mlar_bindings_resolve(const mlar_dims *dims, int32_t kind, const mla
     mlar_bindings own;
     mlar_status status = read_bindings(dims, kind, given, &own, diag);
     if (status != MLAR_OK) return status;
-    if ((status = mlar_lists_resolve(dims, kind, given, capacity_rows, layer, diag)) != MLAR_OK)
-        return status;
     const mlar_kind_dims *k = &dims->kind[kind];
+    if ((status = resolve_lists(k, own.list, capacity_rows, layer, diag)) != MLAR_OK) return status;
     int f32 = own.out_type == MLAR_OUT_F32;
     if (own.out_type != MLAR_OUT_BF16 && !f32)
         return wrong(diag, "out_type", own.out_type, 1, "must be 0 ..");

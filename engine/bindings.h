@@ -15,9 +15,9 @@ mlar_status mlar_bindings_resolve(const mlar_dims *dims, int32_t kind, const mla
                                   int32_t capacity_rows, const void *arena, uint64_t arena_bytes,
                                   mlar_layer_params *layer, mlar_diag *diag);
 
-/* The index lists alone: what prepare reads. */
+/* Of the index lists what prepare reads: how long they are. Their entries' stride is not looked at, and 0. */
 mlar_status mlar_lists_resolve(const mlar_dims *dims, int32_t kind, const mlar_bindings *bindings,
-                               int32_t capacity_rows, mlar_layer_params *layer, mlar_diag *diag);
+                               mlar_layer_params *layer, mlar_diag *diag);
 
 /* MLAR_ERROR_BINDING if rebinding `from` to `to` changes what a captured program has fixed. */
 mlar_status mlar_bindings_same_shape(const mlar_layer_params *from, const mlar_layer_params *to,

@@ -87,6 +87,14 @@ static mlar_status check_memory(const mlar_layout *layout, const void *memory, u
     return MLAR_OK;
 }
 
+static mlar_status check_apart(const mlar_arena_core *arena, const void *memory, uint64_t bytes,
+                               mlar_diag *diag) {
+    const uintptr_t host = (uintptr_t)memory, device = (uintptr_t)arena->base;
+    if (!arena->source.host_visible || host >= device + arena->bytes || device >= host + bytes)
+        return MLAR_OK;
+    return mlar_fail(diag, MLAR_ERROR_OVERLAP, "host_memory", 0, 0, "host_memory overlaps the arena");
+}
+
 /* Counters and the step block start at zero; and the schedule, because attention on sm_90 reads cuts before it knows
  * how many prepare wrote. Layer blocks are written at capture, and what is in scratch never matters. */
 static mlar_status clear_persistent(mlar_engine *engine, mlar_diag *diag) {
@@ -130,6 +138,8 @@ mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mla
                          "device: the configuration is for %s, so a device must %sbe given",
                          layout.dims.config.device.arch, device == NULL ? "" : "not ");
     if ((status = check_memory(&layout, host_memory, host_bytes, diag)) != MLAR_OK) return status;
+    if ((status = check_apart(mlar_arena_core_of(arena), host_memory, layout.host_bytes, diag)) != MLAR_OK)
+        return status;
     mlar_engine *engine = host_memory;
     /* Held before the block is written: it may be the block of the engine that holds the arena already. */
     if ((status = mlar_arena_hold(mlar_arena_core_of(arena), engine, &layout.plan, diag)) != MLAR_OK)

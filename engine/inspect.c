@@ -46,7 +46,7 @@ mlar_status mlar_engine_stats(mlar_engine *engine, void *stream, mlar_stats *giv
                         .pool_used_bytes = backend.pool_used_bytes,
                         .pool_used_high_bytes = backend.pool_used_high_bytes};
     for (int32_t i = 0; i < engine->program_count; i++) stats.programs += engine->programs[i].open != 0;
-    snprintf(stats.backend, sizeof stats.backend, "%s", engine->backend->name);
+    snprintf(stats.backend, sizeof stats.backend, "%s", backend.name);
     snprintf(stats.variant, sizeof stats.variant, "%s", backend.variant != NULL ? backend.variant : "");
     status = engine->backend->copy_out(engine->backend_state, &stats.invalid_indices,
                                        mlar_engine_address(engine, MLAR_BUFFER_COUNTERS, 0),

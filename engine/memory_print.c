@@ -57,6 +57,15 @@ static void make_printable(const mlar_memory *memory, mlar_printable *p) {
     }
 }
 
+/* Whoever filled it in: terminated, and within the tables that it indexes. */
+static int is_printable(const mlar_buffer_info *info) {
+    return memchr(info->name, 0, sizeof info->name) != NULL &&
+           memchr(info->shape, 0, sizeof info->shape) != NULL && info->kind >= -1 &&
+           info->kind < MLAR_KINDS_MAX && info->align_bytes != 0 &&
+           (info->persistent || (info->first_stage >= 0 && info->first_stage <= info->last_stage &&
+                                 info->last_stage < MLAR_POSITION_COUNT));
+}
+
 mlar_status mlar_memory_print(const mlar_memory *given, int32_t json, mlar_write write, void *context) {
     if (given == NULL || write == NULL) return MLAR_ERROR_ARGUMENT;
     mlar_memory memory;
@@ -66,11 +75,7 @@ mlar_status mlar_memory_print(const mlar_memory *given, int32_t json, mlar_write
         memory.stage_count != MLAR_POSITION_COUNT)
         return MLAR_ERROR_ARGUMENT;
     for (int32_t i = 0; i < memory.buffer_count; i++)
-        if (memchr(memory.buffers[i].name, 0, sizeof memory.buffers[i].name) == NULL ||
-            memchr(memory.buffers[i].shape, 0, sizeof memory.buffers[i].shape) == NULL ||
-            memory.buffers[i].kind < -1 || memory.buffers[i].kind >= MLAR_KINDS_MAX ||
-            memory.buffers[i].align_bytes == 0)
-            return MLAR_ERROR_ARGUMENT;
+        if (!is_printable(&memory.buffers[i])) return MLAR_ERROR_ARGUMENT;
     for (int32_t i = 0; i < memory.stage_count; i++)
         if (memchr(memory.stages[i], 0, sizeof memory.stages[i]) == NULL) return MLAR_ERROR_ARGUMENT;
     mlar_printable printable;

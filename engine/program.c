@@ -245,14 +245,19 @@ mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar
                                  &bound, diag);
     if (status == MLAR_OK) status = mlar_bindings_same_shape(&slot->bound, &bound, diag);
     if (status != MLAR_OK) return status;
-    if (slot->written && memcmp(&slot->bound, &bound, sizeof bound) == 0) return MLAR_OK;
-    slot->written = 0;
     /* alignment beyond what was captured is not made use of: another kernel may have other stages behind it */
     for (int s = 0; s < bound.scope_count; s++) bound.scope[s].wide = slot->bound.scope[s].wide;
+    if (slot->written && memcmp(&slot->bound, &bound, sizeof bound) == 0) return MLAR_OK;
+    const mlar_layer_params before = slot->bound;
     slot->bound = bound;
-    return engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK
-               ? write_changes(program, stream, diag)
-               : MLAR_OK;
+    slot->written = 0;
+    if (engine->layout.dims.config.update_route != MLAR_UPDATE_STEP_BLOCK) return MLAR_OK;
+    status = write_changes(program, stream, diag);
+    if (status != MLAR_OK) { /* as if it had not been asked for; the next replay writes what was there */
+        slot->bound = before;
+        slot->written = 0;
+    }
+    return status;
 }
 
 mlar_status mlar_program_run(mlar_program *program, void *stream, mlar_diag *diag) {

@@ -5,9 +5,10 @@
  *
  * For each kind a synthetic step is written into the planned workspace: a small pool of pseudo-random bytes
  * in the kind's own layout (with NaNs and odd scales among them), queries, and lists with padding and wild
- * indices. Then: capture at capacity, replay at capacity, replay at one row, enqueue the same two; all four
- * results of a pair must be equal. Replays that read a stale step, a stale pointer or someone else's scratch
- * differ (engine/gpu/quirks.def has one that does). The invalid-index counter is put back to what it was. */
+ * indices. Then: capture at capacity, replay at capacity, replay at one row, enqueue the same two; both
+ * results of a pair must have been written and be equal. Replays that read a stale step, a stale pointer or someone
+ * else's scratch differ (engine/gpu/quirks.def has one that does). The invalid-index counter is put back to what it
+ * was. */
 #include "engine/selftest.h"
 
 #include "arena/fail.h"
@@ -166,8 +167,29 @@ static void bind_result(const mlar_selftest_run *run, mlar_bindings *bindings, i
     bindings->lse = (float *)(void *)(run->base + run->map.lse[which]);
 }
 
-static mlar_status same(mlar_selftest_run *run, const uint64_t at[2], uint64_t bytes, const char *what,
+/* A signalling NaN in both types: arithmetic gives none. */
+#define UNWRITTEN 0xffb5ffb5u
+
+/* A result's rows of heads: how far a head is from the next, and how much of that is the result. */
+typedef struct mlar_selftest_heads {
+    const uint64_t *at; /* [2] */
+    uint64_t bytes, head_bytes, used_bytes;
+    uint64_t element_bytes;
+} mlar_selftest_heads;
+
+static mlar_status unwrite(mlar_selftest_run *run, const mlar_selftest_heads *heads, mlar_diag *diag) {
+    const mlar_backend *backend = run->engine->backend;
+    mlar_status status = MLAR_OK;
+    for (int i = 0; i < 2 && status == MLAR_OK; i++)
+        status = backend->fill(run->engine->backend_state, run->base + heads->at[i], UNWRITTEN, heads->bytes,
+                               run->stream, diag);
+    return status;
+}
+
+static mlar_status same(mlar_selftest_run *run, const mlar_selftest_heads *heads, const char *what,
                         mlar_diag *diag) {
+    static const uint32_t unwritten = UNWRITTEN;
+    const uint64_t *at = heads->at, bytes = heads->bytes;
     unsigned char a[PIECE], b[PIECE];
     for (uint64_t done = 0; done < bytes; done += PIECE) {
         uint64_t now = bytes - done < PIECE ? bytes - done : PIECE;
@@ -183,6 +205,12 @@ static mlar_status same(mlar_selftest_run *run, const uint64_t at[2], uint64_t b
                 return mlar_fail(diag, MLAR_ERROR_SELFTEST, what, (int64_t)(done + i), 0,
                                  "%s: replay and enqueue differ from byte %llu on", what,
                                  (unsigned long long)(done + i));
+        for (uint64_t i = 0; i < now; i += heads->element_bytes)
+            if ((done + i) % heads->head_bytes < heads->used_bytes &&
+                memcmp(a + i, &unwritten, heads->element_bytes) == 0)
+                return mlar_fail(diag, MLAR_ERROR_SELFTEST, what, (int64_t)(done + i), 0,
+                                 "%s: neither replay nor enqueue wrote byte %llu", what,
+                                 (unsigned long long)(done + i));
     }
     return MLAR_OK;
 }
@@ -193,7 +221,19 @@ static mlar_status compare(mlar_selftest_run *run, mlar_program *program, int32_
     mlar_engine *engine = run->engine;
     int32_t capacity = rows_of(&engine->layout.dims);
     mlar_step step = {.struct_size = sizeof step, .rows = rows};
-    mlar_status status = mlar_scratch_poison(engine, 1u + (uint32_t)rows, run->stream, diag);
+    const mlar_selftest_heads out = {.at = run->map.out,
+                                     .bytes = 2 * (uint64_t)capacity * (uint64_t)bindings->out_row_stride,
+                                     .head_bytes = 2 * (uint64_t)bindings->out_head_stride,
+                                     .used_bytes = 2 * (uint64_t)engine->layout.dims.kind[kind].shape.d_v,
+                                     .element_bytes = 2};
+    const mlar_selftest_heads lse = {.at = run->map.lse,
+                                     .bytes = run->map.lse_bytes,
+                                     .head_bytes = 4,
+                                     .used_bytes = 4,
+                                     .element_bytes = 4};
+    mlar_status status = unwrite(run, &out, diag);
+    if (status == MLAR_OK) status = unwrite(run, &lse, diag);
+    if (status == MLAR_OK) status = mlar_scratch_poison(engine, 1u + (uint32_t)rows, run->stream, diag);
     if (status == MLAR_OK) status = mlar_step_begin(engine, &step, run->stream, diag);
     if (status == MLAR_OK) status = mlar_engine_prepare(engine, kind, bindings, NULL, run->stream, diag);
     if (status == MLAR_OK) status = mlar_program_run(program, run->stream, diag);
@@ -206,9 +246,9 @@ static mlar_status compare(mlar_selftest_run *run, mlar_program *program, int32_
     bind_result(run, bindings, 0);
     char what[32];
     snprintf(what, sizeof what, "kinds[%d].out", (int)kind);
-    if (status == MLAR_OK) status = same(run, run->map.out, run->map.out_bytes, what, diag);
+    if (status == MLAR_OK) status = same(run, &out, what, diag);
     snprintf(what, sizeof what, "kinds[%d].lse", (int)kind);
-    if (status == MLAR_OK) status = same(run, run->map.lse, run->map.lse_bytes, what, diag);
+    if (status == MLAR_OK) status = same(run, &lse, what, diag);
     return status;
 }
 
@@ -217,16 +257,10 @@ static mlar_status run_kind(mlar_selftest_run *run, int32_t kind, mlar_diag *dia
     mlar_status status = make_step(run, kind, &bindings);
     if (status != MLAR_OK) return status;
     bind_result(run, &bindings, 0);
-    for (int i = 0; i < 2 && status == MLAR_OK; i++) { /* the same bytes where heads are padded to 16 */
-        uint64_t seed = run->random;
-        status = fill(run, run->map.out[i], run->map.out_bytes, FILL_BF16);
-        run->random = seed;
-    }
     mlar_program *program = NULL;
     int32_t capacity = rows_of(&run->engine->layout.dims);
-    if (status == MLAR_OK)
-        status = mlar_program_capture(run->engine, MLAR_USE_SELFTEST, kind, &bindings, 1, capacity, &program,
-                                      diag);
+    status =
+        mlar_program_capture(run->engine, MLAR_USE_SELFTEST, kind, &bindings, 1, capacity, &program, diag);
     if (status != MLAR_OK) return status;
     status = compare(run, program, kind, &bindings, capacity, diag);
     if (status == MLAR_OK) status = compare(run, program, kind, &bindings, 1, diag);
@@ -253,7 +287,9 @@ mlar_status mlar_engine_selftest(mlar_engine *engine, void *stream, mlar_diag *d
         engine->backend->copy_out(engine->backend_state, &counter, counters, sizeof counter, stream, diag);
     for (int32_t k = 0; k < engine->layout.dims.config.kind_count && status == MLAR_OK; k++)
         status = run_kind(&run, k, diag);
-    /* Leave no trace: counter, statistics, and no step begun that the host did not begin. */
+    /* Leave no trace: counter, statistics, and no step begun that the host did not begin. What the scratch was poisoned
+     * with is gone. */
+    engine->poisoned = 0;
     mlar_status restored = engine->backend->copy_in(engine->backend_state, counters, &counter, sizeof counter,
                                                     stream, status == MLAR_OK ? diag : NULL);
     engine->counts = counts;

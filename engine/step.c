@@ -67,7 +67,7 @@ mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bi
     if (status != MLAR_OK) return status;
     int32_t max_rows = engine->layout.dims.config.max_rows;
     mlar_layer_params lists;
-    status = mlar_lists_resolve(&engine->layout.dims, kind, bindings, max_rows, &lists, diag);
+    status = mlar_lists_resolve(&engine->layout.dims, kind, bindings, &lists, diag);
     if (status != MLAR_OK) return status;
     mlar_step_params step;
     if (given != NULL && (status = read_step(given, max_rows, &step, diag)) != MLAR_OK) return status;
@@ -78,7 +78,9 @@ mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bi
         step = engine->step;
     int by_block = given == NULL && engine->layout.dims.config.update_route == MLAR_UPDATE_STEP_BLOCK;
     mlar_carriers carriers = {.layer = &lists, .step = by_block ? NULL : &step};
+    /* A schedule of which a part is another step's serves neither step. */
     engine->prepared[kind] = 0;
+    engine->prepared_serial[kind] = 0;
     if ((status = mlar_sequence_prepare(engine, kind, &carriers, stream, diag)) != MLAR_OK) return status;
     /* A schedule made for an enqueue's own step is not the replays' step's. */
     engine->prepared_serial[kind] = given == NULL ? engine->step_serial : 0;

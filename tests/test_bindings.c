@@ -250,6 +250,45 @@ static void test_outputs_in_the_arena(void **state) {
     still_right(f);
 }
 
+/* A framework's tensor of one row may have any stride in front; whoever asks for one row never multiplies by it. */
+static void test_one_row_has_no_stride(void **state) {
+    fixture *f = *state;
+    mlar_bindings bindings = case_bindings(&f->made->layer), usual = bindings;
+    const mlar_step step = {.struct_size = sizeof step, .rows = 1};
+    const int64_t strides[] = {0, 1, -7, INT64_MAX, INT64_MIN};
+    mlar_diag diag;
+    case_poison_outputs(f->made);
+    MUST(mlar_engine_prepare(f->run->engine, 0, &usual, &step, NULL, &diag));
+    MUST(mlar_engine_enqueue(f->run->engine, 0, &usual, 1, &step, NULL, &diag));
+    uint8_t *right = engine_case_take(f->made);
+    for (size_t i = 0; i < sizeof strides / sizeof *strides; i++) {
+        bindings.list[0].row_stride = bindings.list[1].row_stride = strides[i];
+        case_poison_outputs(f->made);
+        MUST(mlar_engine_prepare(f->run->engine, 0, &bindings, &step, NULL, &diag));
+        MUST(mlar_engine_enqueue(f->run->engine, 0, &bindings, 1, &step, NULL, &diag));
+        engine_case_same(f->made, right, "another stride");
+    }
+    free(right);
+    still_right(f);
+}
+
+/* A layer captured where 16 bytes cannot be loaded at once stays such a layer, and knows what it is bound to. */
+static void test_a_rebind_to_the_same_costs_nothing(void **state) {
+    fixture *f = *state;
+    for (int shift = 0; shift <= 2; shift += 2) {
+        const mlar_bindings bindings = case_bindings(&f->made->layer);
+        mlar_bindings captured = bindings;
+        mlar_program *program = NULL;
+        captured.cache[0].base = (const char *)bindings.cache[0].base + shift; /* captured, not run */
+        MUST(mlar_engine_capture(f->run->engine, 0, &captured, 1, ROWS, &program, NULL));
+        MUST(mlar_program_rebind(program, 0, &bindings, NULL, NULL));
+        const uint64_t before = engine_case_stats(f->run).set_blocks;
+        for (int i = 0; i < 3; i++) MUST(mlar_program_rebind(program, 0, &bindings, NULL, NULL));
+        assert_int_equal(engine_case_stats(f->run).set_blocks, before);
+        MUST(mlar_program_destroy(program));
+    }
+}
+
 static void test_a_nonzero_tail_is_refused(void **state) {
     fixture *f = *state;
     struct {
@@ -366,9 +405,14 @@ static void test_defaults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_rejection),           cmocka_unit_test(test_outputs_in_the_arena),
-        cmocka_unit_test(test_a_nonzero_tail_is_refused), cmocka_unit_test(test_what_may_be_absent),
-        cmocka_unit_test(test_rebind_keeps_the_shape),    cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_every_rejection),
+        cmocka_unit_test(test_outputs_in_the_arena),
+        cmocka_unit_test(test_a_nonzero_tail_is_refused),
+        cmocka_unit_test(test_what_may_be_absent),
+        cmocka_unit_test(test_rebind_keeps_the_shape),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_one_row_has_no_stride),
+        cmocka_unit_test(test_a_rebind_to_the_same_costs_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

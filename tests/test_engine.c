@@ -74,6 +74,29 @@ static void test_a_held_arena_is_busy(void **state) {
     close_fixture(&f);
 }
 
+/* An engine that lay in its own arena would be overwritten by its first step. */
+static void test_the_host_block_is_not_in_the_arena(void **state) {
+    (void)state;
+    fixture f = open_fixture(MLAR_POLICY_BALANCED);
+    const uint64_t device = (f.run->memory.device_bytes + 255) / 256 * 256;
+    const uint64_t host = (f.run->memory.host_bytes + 255) / 256 * 256;
+    char *block = aligned_alloc(256, device + 2 * host);
+    mlar_engine *engine = NULL;
+    mlar_arena arena;
+    MUST(mlar_arena_from_caller(&arena, block + host, device, 1, NULL));
+    const uint64_t at[] = {0, 256, host, device, host + device - 256, host + device};
+    for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
+        const int apart = at[i] == 0 || at[i] == host + device;
+        MUST_BE(apart ? MLAR_OK : MLAR_ERROR_OVERLAP,
+                mlar_engine_init(&f.run->config, NULL, &arena, block + at[i], f.run->memory.host_bytes,
+                                 &engine, NULL));
+        if (apart) MUST(mlar_engine_deinit(engine));
+    }
+    MUST(mlar_arena_release(&arena, NULL));
+    free(block);
+    close_fixture(&f);
+}
+
 /* Whatever a step may read of the arena before anybody wrote it is zero, whatever the memory held. */
 static void test_what_a_step_may_read_starts_at_zero(void **state) {
     (void)state;
@@ -458,6 +481,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_failed_init_leaves_everything_free),
         cmocka_unit_test(test_a_held_arena_is_busy),
+        cmocka_unit_test(test_the_host_block_is_not_in_the_arena),
         cmocka_unit_test(test_what_a_step_may_read_starts_at_zero),
         cmocka_unit_test(test_deinit_gives_everything_back),
         cmocka_unit_test(test_null_pointers),

@@ -149,6 +149,7 @@ static void test_rebind(void **state) {
     for (int32_t i = 0; i < 4; i++) {
         fixture f = open_fixture(policies[i % 2], routes[i / 2]);
         mlar_program *program = device_engine_capture(f.run, 0, &f.moved[0], CAPACITY);
+        assert_int_equal(f.s.control->calls("hipGraphUpload"), 1); /* not left to the first replay */
         for (int turn = 0; turn < 7; turn++) {
             int which = turn % CASES;
             int32_t rows = turn % (CAPACITY + 1);
@@ -269,6 +270,7 @@ static void test_61_programs_over_one_arena(void **state) {
         for (int which = 0; which < CASES; which++) fetched(&f, which, rows, "one of 61");
     }
     const mlar_stats after = device_engine_stats(f.run, f.stream);
+    assert_string_equal(after.backend, "hip");
     assert_int_equal(after.pool_used_bytes, f.run->memory.device_bytes);
     assert_int_equal(after.pool_used_high_bytes, before.pool_used_high_bytes);
     assert_int_equal(after.pool_reserved_bytes, before.pool_reserved_bytes);

@@ -6,7 +6,8 @@
  *
  * The public call in which it happens has to say so, with the runtime's own name and code where it has a diag; the same
  * call made again has to succeed; results have to be right in the end; and nothing may be left. Then the same with a
- * device that is gone from that call on: every call has to come back, and deinit has to let go. */
+ * device that is gone from that call on: every call has to come back, and deinit has to let go. And what a prepare or a
+ * rebind leaves behind that failed and is not made again. */
 #define _POSIX_C_SOURCE 200112L /* posix_memalign */
 #include "engine/arena_api.h"
 #include "tests/standin/session.h"
@@ -301,11 +302,106 @@ static void test_inspection_fails(void **state) {
     }
 }
 
+/* ---- what a failed call leaves behind ---- */
+
+typedef struct fixture {
+    session s;
+    step_case *made;
+    device_case moved, other;
+    device_engine *run;
+    mlar_program *program;
+    uint8_t *right;
+} fixture;
+
+/* In row tiles of one row, so that prepare is several launches. */
+static fixture open_fixture(void) {
+    fixture f = {.s = session_new()};
+    case_spec spec = engine_case_spec(5, ROWS, CAPACITY, 40, 200);
+    mlar_memory memory = {.struct_size = sizeof memory};
+    f.made = case_new(&spec);
+    f.moved = device_case_new(f.s.device, f.made);
+    f.other = device_case_new(f.s.device, f.made);
+    mlar_config config = device_engine_config(f.s.device, (const step_case *const *)&f.made, 1);
+    config.strategy = MLAR_STRATEGY_GATHER;
+    MUST(mlar_memory_query(&config, &memory, NULL));
+    config.budget_bytes = memory.minimum_budget_bytes;
+    f.run = device_engine_open(f.s.device, &config);
+    assert_int_equal(f.run->memory.row_tile[0], 1);
+    f.program = device_engine_capture(f.run, 0, &f.moved, CAPACITY);
+    device_engine_replay(f.run, f.program, 0, &f.moved, ROWS, NULL);
+    f.right = engine_case_take(f.made);
+    return f;
+}
+
+static void close_fixture(fixture *f) {
+    device_engine_close(f->run);
+    device_case_free(&f->moved);
+    device_case_free(&f->other);
+    case_free(f->made);
+    free(f->right);
+    session_end(&f->s);
+}
+
+/* A schedule that is half another step's serves neither. */
+static void test_a_failed_prepare_leaves_no_schedule(void **state) {
+    (void)state;
+    fixture f = open_fixture();
+    const mlar_step step = {.struct_size = sizeof step, .rows = ROWS},
+                    one = {.struct_size = sizeof one, .rows = 1};
+    int32_t refused = 0;
+    for (uint64_t call = 1;; call++) {
+        MUST(mlar_engine_step(f.run->engine, &step, NULL));
+        MUST(mlar_engine_prepare(f.run->engine, 0, &f.moved.bindings, NULL, NULL, NULL));
+        f.s.control->fail_call(call, UNKNOWN, 0);
+        const mlar_status status = mlar_engine_prepare(f.run->engine, 0, &f.moved.bindings, &one, NULL, NULL);
+        const int failed = f.s.control->failed();
+        f.s.control->fail_call(0, 0, 0);
+        if (!failed) break;
+        assert_int_equal(status, MLAR_ERROR_DEVICE);
+        device_case_poison(&f.moved);
+        const mlar_status replayed = mlar_program_replay(f.program, NULL);
+        if (replayed == MLAR_OK) {
+            device_case_fetch(&f.moved, NULL);
+            engine_case_same(f.made, f.right, "replay after a prepare that failed");
+        } else {
+            assert_int_equal(replayed, MLAR_ERROR_STATE);
+            refused++;
+        }
+    }
+    assert_true(refused > 0);
+    close_fixture(&f);
+}
+
+static void test_a_failed_rebind_changes_nothing(void **state) {
+    (void)state;
+    fixture f = open_fixture();
+    int32_t refused = 0;
+    for (uint64_t call = 1;; call++) {
+        MUST(mlar_program_rebind(f.program, 0, &f.moved.bindings, NULL, NULL));
+        f.s.control->fail_call(call, UNKNOWN, 0);
+        const mlar_status status = mlar_program_rebind(f.program, 0, &f.other.bindings, NULL, NULL);
+        const int failed = f.s.control->failed();
+        f.s.control->fail_call(0, 0, 0);
+        if (!failed) break;
+        assert_int_equal(status, MLAR_ERROR_DEVICE);
+        device_case_poison(&f.moved);
+        device_case_poison(&f.other);
+        MUST(mlar_program_replay(f.program, NULL));
+        device_case_fetch(&f.moved, NULL);
+        engine_case_same(f.made, f.right, "replay after a rebind that failed");
+        refused++;
+    }
+    assert_true(refused > 0);
+    close_fixture(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_call_fails_once),
         cmocka_unit_test(test_the_device_is_lost_at_every_call),
         cmocka_unit_test(test_inspection_fails),
+        cmocka_unit_test(test_a_failed_prepare_leaves_no_schedule),
+        cmocka_unit_test(test_a_failed_rebind_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,6 +162,60 @@ static void test_the_selftest(void **state) {
     }
 }
 
+/* A host's pool that spoils the self-test: nothing runs, or its workspace changes behind one of the stages. */
+typedef struct spoiler {
+    int is_idle;
+    int32_t calls, spoiled_call; /* counted while `workspace` is known */
+    unsigned char *workspace;
+    uint64_t bytes;
+} spoiler;
+
+static void spoiling_for(void *context, int32_t count, void (*body)(void *arg, int32_t i), void *arg) {
+    spoiler *s = context;
+    if (!s->is_idle)
+        for (int32_t i = 0; i < count; i++) body(arg, i);
+    if (s->workspace == NULL || s->calls++ != s->spoiled_call) return;
+    ASAN_UNPOISON_MEMORY_REGION(s->workspace, s->bytes);
+    for (uint64_t i = 0; i < s->bytes; i++) s->workspace[i] ^= 0x40;
+}
+
+static void test_the_selftest_can_fail(void **state) {
+    (void)state;
+    for (int32_t strategy = MLAR_STRATEGY_GATHER; strategy <= MLAR_STRATEGY_DIRECT; strategy++) {
+        spoiler s = {.spoiled_call = -1};
+        mlar_diag diag = DIAG_INIT;
+        mlar_config config = any_config(MLAR_POLICY_BALANCED);
+        config.strategy = strategy;
+        config.selftest = 1;
+        config.threads = 2;
+        config.parallel = spoiling_for;
+        config.parallel_context = &s;
+        fixture f = open_with(&config);
+        mlar_engine *engine = f.run->engine;
+        void *workspace = NULL;
+        MUST(mlar_engine_buffer(engine, -1, "selftest", &workspace, &s.bytes));
+        s.workspace = workspace;
+        MUST_BE(MLAR_OK, mlar_engine_selftest(engine, NULL, &diag));
+        const int32_t calls = s.calls;
+        int32_t noticed = 0;
+        assert_true(calls >= 4);
+        for (int32_t call = 0; call < calls; call++) {
+            s.calls = 0;
+            s.spoiled_call = call;
+            const mlar_status status = mlar_engine_selftest(engine, NULL, &diag);
+            if (status != MLAR_OK) assert_int_equal(status, MLAR_ERROR_SELFTEST);
+            noticed += status != MLAR_OK;
+        }
+        assert_true(noticed >= 2); /* at least where a result is there already: at all rows, and at one */
+        s.spoiled_call = -1;
+        s.is_idle = 1;
+        MUST_NAME(MLAR_ERROR_SELFTEST, "kinds[0].out", diag, mlar_engine_selftest(engine, NULL, &diag));
+        s.is_idle = 0;
+        MUST_BE(MLAR_OK, mlar_engine_selftest(engine, NULL, &diag));
+        close_fixture(&f);
+    }
+}
+
 /* ---- guards and poison -------------------------------------------------------------------------------- */
 
 /* What the sanitizers would have caught, were it not for the lifted poison. */
@@ -285,6 +339,7 @@ int main(void) {
         cmocka_unit_test(test_the_invalid_counter),
         cmocka_unit_test(test_buffers_by_name),
         cmocka_unit_test(test_the_selftest),
+        cmocka_unit_test(test_the_selftest_can_fail),
         cmocka_unit_test(test_a_planted_overrun_is_named),
         cmocka_unit_test(test_an_overrun_within_a_step_is_named),
         cmocka_unit_test(test_poison_changes_nothing_and_shows_the_high_water),

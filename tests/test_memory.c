@@ -225,6 +225,39 @@ static void test_printed_map_names_every_buffer(void **state) {
     }
     MUST_BE(MLAR_ERROR_ARGUMENT, mlar_memory_print(NULL, 0, append, NULL));
     MUST_BE(MLAR_ERROR_ARGUMENT, mlar_memory_print(&memory, 0, NULL, NULL));
+    for (int32_t b = 0; b < memory.buffer_count; b++) { /* stages that the sequence does not have */
+        const int32_t wrong[][2] = {
+            {-40, 0}, {0, -1}, {0, memory.stage_count}, {INT32_MIN, INT32_MAX}, {2, 1}};
+        if (memory.buffers[b].persistent) continue;
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+            mlar_memory bad = memory;
+            bad.buffers[b].first_stage = wrong[i][0];
+            bad.buffers[b].last_stage = wrong[i][1];
+            MUST_BE(MLAR_ERROR_ARGUMENT, mlar_memory_print(&bad, 0, append, NULL));
+        }
+    }
+}
+
+/* SPEC section 8, where scopes do not fill their last tiles: no more slots than if they could share one. */
+static void test_slots_stay_below_the_ceiling(void **state) {
+    (void)state;
+    static const int32_t widths[] = {1, 40, 64, 65, 130, 200}, rows[] = {1, 2, 5};
+    enum { WIDTHS = sizeof widths / sizeof *widths };
+    for (int32_t i = 0; i < WIDTHS * WIDTHS * 3; i++) {
+        const int32_t window = widths[i % WIDTHS], extra = widths[i / WIDTHS % WIDTHS];
+        mlar_config config;
+        mlar_config_init(&config);
+        config.heads = 8;
+        config.max_rows = rows[i / WIDTHS / WIDTHS];
+        config.kind_count = 1;
+        config.kinds[0].scope_count = 2;
+        config.kinds[0].scope[0].width = window;
+        config.kinds[0].scope[1].width = extra;
+        const mlar_memory memory = query(&config);
+        if (memory.slots[0] > config.max_rows * ((window + extra + 63) / 64))
+            fail_msg("%d + %d keys, %d rows: %d slots", (int)window, (int)extra, (int)config.max_rows,
+                     (int)memory.slots[0]);
+    }
 }
 
 /* ---- exactly the bytes ----------------------------------------------------------------------------- */
@@ -411,6 +444,7 @@ int main(void) {
         cmocka_unit_test(test_query_takes_less_than_10_ms),
         cmocka_unit_test(test_memory_struct_size),
         cmocka_unit_test(test_printed_map_names_every_buffer),
+        cmocka_unit_test(test_slots_stay_below_the_ceiling),
         cmocka_unit_test(test_exactly_the_queried_bytes),
         cmocka_unit_test(test_grown_from_nothing),
         cmocka_unit_test(test_misaligned_memory_is_refused),

@@ -97,7 +97,7 @@ static mlar_status note_launch(void *state, const mlar_launch *launch, void *str
 
 /* The last stage that a layer of so many rows takes. */
 static int32_t last_stage(const mlar_config *config, int32_t wide, int32_t capacity_rows) {
-    static const mlar_backend notes = {.name = "notes", .launch = note_launch};
+    static const mlar_backend notes = {.launch = note_launch};
     mlar_engine engine = {.backend = &notes};
     mlar_layer_params layer = {.scope_count = 2};
     const mlar_step_params step = {.rows = 1};

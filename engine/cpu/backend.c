@@ -250,12 +250,12 @@ static mlar_status cpu_fill(void *opaque, void *to, uint32_t word, uint64_t byte
 }
 
 static mlar_status cpu_stats(void *opaque, mlar_backend_stats *stats) {
+    stats->name = "cpu";
     stats->variant = ((mlar_cpu_state *)opaque)->kernels->isa;
     return MLAR_OK;
 }
 
 const mlar_backend mlar_backend_cpu = {
-    .name = "cpu",
     .state_bytes = cpu_state_bytes,
     .init = cpu_init,
     .deinit = cpu_deinit,

@@ -282,6 +282,7 @@ static mlar_status gpu_fill(void *opaque, void *to, uint32_t word, uint64_t byte
 static mlar_status gpu_stats(void *opaque, mlar_backend_stats *stats) {
     mlar_gpu_state *state = opaque;
     stats->runtime_calls = state->device->calls;
+    stats->name = state->device->runtime.vendor->name;
     stats->variant = state->device->modules.arch;
     mlar_device_scope scope;
     mlar_status status = mlar_device_enter(state->device, &scope, NULL);
@@ -291,7 +292,6 @@ static mlar_status gpu_stats(void *opaque, mlar_backend_stats *stats) {
 }
 
 const mlar_backend mlar_backend_gpu = {
-    .name = "gpu",
     .state_bytes = gpu_state_bytes,
     .init = gpu_init,
     .deinit = gpu_deinit,

@@ -79,8 +79,10 @@ VFN void tile_shift_queries(tile_state *state, int32_t head, v_f32 power) {
  * So each head's largest |q| is brought below 2^-10 by a power of two, which is exact (but for elements 2^116
  * times smaller) and leaves 640 products with bf16 no way to overflow; the power comes out with the scale. */
 static void tile_load_queries(tile_state *state, const tile_row *row, float scale) {
-    const v_f32 fraction = _mm512_getmant_ps(v_set(scale), _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_src);
-    const v_f32 scale_power = v_add(_mm512_getexp_ps(v_set(scale)), v_set(1.0f));
+    const int32_t is_zero = scale == 0; /* its power would be -inf, which makes 0 of a NaN */
+    const v_f32 fraction =
+        is_zero ? v_set(scale) : _mm512_getmant_ps(v_set(scale), _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_src);
+    const v_f32 scale_power = is_zero ? v_set(0.0f) : v_add(_mm512_getexp_ps(v_set(scale)), v_set(1.0f));
     for (int32_t head = 0; head < state->lanes; head += V_LANES) {
         v_u32 largest = v_set_u32(0x00800000); /* what a head of zeros is taken for */
         v_f32 power;
