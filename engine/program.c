@@ -253,10 +253,8 @@ mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar
     slot->written = 0;
     if (engine->layout.dims.config.update_route != MLAR_UPDATE_STEP_BLOCK) return MLAR_OK;
     status = write_changes(program, stream, diag);
-    if (status != MLAR_OK) { /* as if it had not been asked for; the next replay writes what was there */
-        slot->bound = before;
-        slot->written = 0;
-    }
+    /* a failed one was never asked for: the next replay writes what was there */
+    if (status != MLAR_OK) slot->bound = before, slot->written = 0;
     return status;
 }
 

@@ -7,6 +7,8 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/gpu/launch.h"
 
+#include <string.h>
+
 static void cpu_traits(const mlar_config *config, mlar_traits *traits) {
     /* A worker converts each key once and serves every head with it. */
     mlar_shape shape = {
@@ -22,7 +24,9 @@ mlar_status mlar_traits_of(const mlar_config *config, mlar_traits *traits, mlar_
         cpu_traits(config, traits);
         return MLAR_OK;
     }
-    if (mlar_gpu_traits(config->device.arch, config->heads, &traits->heads_per_group_min,
+    const int is_nvidia = strncmp(config->device.arch, "sm_", 3) == 0;
+    if (is_nvidia == (config->device.device == MLAR_DEVICE_CUDA) &&
+        mlar_gpu_traits(config->device.arch, config->heads, &traits->heads_per_group_min,
                         &traits->heads_per_group_max)) {
         if (config->strategy != MLAR_STRATEGY_GATHER)
             traits->merged_elements_per_tile =
@@ -30,7 +34,7 @@ mlar_status mlar_traits_of(const mlar_config *config, mlar_traits *traits, mlar_
         return MLAR_OK;
     }
     return mlar_fail(diag, MLAR_ERROR_UNSUPPORTED, "device.arch", 0, 0,
-                     "device.arch: no kernels for '%s' (gfx90a, gfx942, gfx950, gfx1100, sm_90)",
+                     "device.arch: no kernels for '%s' (HIP: gfx90a, gfx942, gfx950, gfx1100; CUDA: sm_90)",
                      config->device.arch);
 }
 

@@ -123,6 +123,7 @@ static void the_step_itself_is_no_output(void **state) {
     assert_int_equal(read_whole(input, after), count);
     assert_memory_equal(bytes, after, count);
     command_refuses("exists and is not a regular file", "run", input, "-o", "/dev/null", NULL);
+    command_refuses(": cannot write: No such file", "run", input, "-o", "", NULL);
     command_refuses("/nowhere/x.svg: cannot write: No such file", "bench", "--svg", "/nowhere/x.svg", NULL);
     unlink(input);
 }

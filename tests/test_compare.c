@@ -142,6 +142,32 @@ static void the_whole_tensor_has_a_bound(void **state) {
     assert_string_equal(result.rule, "relative L2");
 }
 
+/* No bf16 is nearer than a result that has been rounded, so it is right, however far that is. */
+static void rounding_is_no_mistake(void **state) {
+    (void)state;
+    static uint16_t rounded[COUNT];
+    const compare_array a = {rounded, COMPARE_BF16}, b = {expected, COMPARE_F64};
+    const double halfway = 1 + 0x1p-8, tiny = 1e-129;
+    for (int i = 0; i < COUNT; i++) expected[i] = halfway, rounded[i] = i % 2 ? 0x3f80 : 0x3f81;
+    assert_true(compare_out(&shape, a, b, &result));
+    assert_true(result.relative_l2 > COMPARE_OUT_RELATIVE_L2 &&
+                result.cosine_difference > COMPARE_OUT_COSINE);
+    for (int i = 0; i < COUNT / 4; i++) rounded[i] = i % 2 ? 0x3f82 : 0x3f7f; /* next but one */
+    assert_false(compare_out(&shape, a, b, &result));
+    assert_string_equal(result.rule, "relative L2");
+    for (int i = 0; i < COUNT; i++) computed[i] = (float)halfway * 1.0027; /* f32 has room for it */
+    const compare_array f32 = {lse_computed, COMPARE_F32};
+    const compare_shape one = {.rows = 1, .heads = 1, .d_v = ROWS * HEADS};
+    for (int i = 0; i < ROWS * HEADS; i++) lse_computed[i] = (float)computed[i];
+    assert_false(compare_out(&one, f32, b, &result));
+    for (int i = 0; i < COUNT; i++) expected[i] = tiny, rounded[i] = 0;
+    assert_true(compare_out(&shape, a, b, &result));
+    rounded[7] = 0x3a00; /* 4.9e-4 is allowed for an element, but not there */
+    assert_false(compare_out(&shape, a, b, &result));
+    rounded[7] = 0x7fc0;
+    assert_false(compare_out(&shape, a, b, &result));
+}
+
 static void nan_and_infinity_fail(void **state) {
     const double bad[] = {NAN, INFINITY, -INFINITY};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -367,6 +393,7 @@ int main(void) {
         cmocka_unit_test(each_element_has_its_tolerance),
         cmocka_unit_test_setup(the_first_mismatch_is_reported, reset),
         cmocka_unit_test_setup(the_whole_tensor_has_a_bound, reset),
+        cmocka_unit_test_setup(rounding_is_no_mistake, reset),
         cmocka_unit_test(nan_and_infinity_fail),
         cmocka_unit_test_setup(unspecified_heads_are_left_out, reset),
         cmocka_unit_test_setup(a_nan_query_must_give_nan, reset),

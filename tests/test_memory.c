@@ -238,6 +238,21 @@ static void test_printed_map_names_every_buffer(void **state) {
     }
 }
 
+/* Kernels for one vendor's devices run under no other's runtime. */
+static void test_an_architecture_has_one_vendor(void **state) {
+    (void)state;
+    static const char *const profiles[] = {"mi300x", "h100"};
+    mlar_memory memory = {.struct_size = sizeof memory};
+    mlar_diag diag;
+    for (int i = 0; i < 2; i++) {
+        mlar_config config = golden_config(&goldens[0]);
+        MUST(mlar_device_profile_named(&config.device, profiles[i], NULL));
+        MUST(mlar_memory_query(&config, &memory, NULL));
+        config.device.device = i ? MLAR_DEVICE_HIP : MLAR_DEVICE_CUDA;
+        MUST_NAME(MLAR_ERROR_UNSUPPORTED, "device.arch", diag, mlar_memory_query(&config, &memory, &diag));
+    }
+}
+
 /* SPEC section 8, where scopes do not fill their last tiles: no more slots than if they could share one. */
 static void test_slots_stay_below_the_ceiling(void **state) {
     (void)state;
@@ -445,6 +460,7 @@ int main(void) {
         cmocka_unit_test(test_memory_struct_size),
         cmocka_unit_test(test_printed_map_names_every_buffer),
         cmocka_unit_test(test_slots_stay_below_the_ceiling),
+        cmocka_unit_test(test_an_architecture_has_one_vendor),
         cmocka_unit_test(test_exactly_the_queried_bytes),
         cmocka_unit_test(test_grown_from_nothing),
         cmocka_unit_test(test_misaligned_memory_is_refused),

@@ -101,8 +101,8 @@ typedef struct mlar_arena {
 } mlar_arena;
 
 /* Memory the caller owns (a framework's tensor, a static array): aligned to memory.device_align_bytes, at
- * least memory.device_bytes; a misaligned base is refused at init, never adjusted. host_visible = 0 for GPU
- * memory. */
+ * least memory.device_bytes; a misaligned base is refused at init, never adjusted. host_visible: 0 for GPU memory,
+ * else the host reads and writes it. */
 MLAR_API mlar_status mlar_arena_from_caller(mlar_arena *arena, void *base, uint64_t bytes,
                                             int32_t host_visible, mlar_diag *diag);
 /* For the CPU back end: the library's one use of the heap, at setup. MLAR_ERROR_OUT_OF_MEMORY. */
@@ -148,7 +148,8 @@ MLAR_API size_t mlar_device_bytes(void);
 MLAR_API mlar_status mlar_device_open(void *memory, size_t bytes, const mlar_device_options *options,
                                       mlar_device **device, mlar_diag *diag);
 MLAR_API mlar_status mlar_device_info_of(const mlar_device *device, mlar_device_info *info);
-/* Engines and arenas of the device must be gone. The runtime library stays loaded. */
+/* The runtime library stays loaded. MLAR_ERROR_BUSY (engines or arenas of the device are left), MLAR_ERROR_STATE
+ * (closed already), else what the device said on the way. */
 MLAR_API mlar_status mlar_device_close(mlar_device *device);
 
 /* The arena from a HIP (or CUDA) memory pool made for it: one pool, one allocation, release threshold at
@@ -195,12 +196,13 @@ typedef struct mlar_index_list {
 
 /* out_type */
 enum { MLAR_OUT_BF16 = 0, MLAR_OUT_F32 = 1 };
-/* tail: what happens to rows from the live count up to the capacity */
+/* tail: rows from the live count up to the capacity get out = +0 and lse = -inf, or stay as they are */
 enum { MLAR_TAIL_ZERO = 0, MLAR_TAIL_UNTOUCHED = 1 };
 
 /* The addresses and strides of one layer. Device addresses (the host's own on the CPU). Strides in elements;
  * the last dimension is contiguous. `out` and `lse` may overlap neither each other, nor an input, nor the
- * arena; each counts as one range from its first byte to its last, gaps between strides included. */
+ * arena; each counts as one range from its first byte to its last, gaps between strides included. (Nor the engine's
+ * host block, on the CPU, nor rows_device: these two are not checked.) */
 typedef struct mlar_bindings {
     uint32_t struct_size;
     int32_t out_type;
@@ -224,8 +226,9 @@ typedef struct mlar_bindings {
 MLAR_API mlar_status mlar_bindings_init_sized(mlar_bindings *bindings, size_t struct_size,
                                               const mlar_config *config, int32_t kind);
 
-/* Sets struct_size, contiguous strides, dense lists of the kind's widths, scale d_qk^-0.5, bf16 out, tail zero;
- * addresses null. Pure. MLAR_ERROR_ARGUMENT for a kind that config lacks, MLAR_ERROR_CONFIG for a config without
+/* Sets struct_size, strides (contiguous, but each head of q and out begins at a multiple of 16 bytes: a gap where d_qk
+ * or d_v is no multiple of 8), dense lists of the kind's widths, scale d_qk^-0.5, bf16 out, tail zero; addresses null.
+ * Pure. MLAR_ERROR_ARGUMENT for a kind that config lacks, MLAR_ERROR_CONFIG for a config without
  * any. */
 static inline mlar_status mlar_bindings_init(mlar_bindings *bindings, const mlar_config *config,
                                              int32_t kind) {
@@ -254,21 +257,22 @@ typedef struct mlar_program mlar_program;
  * `arena` (at least memory.device_bytes), which both are the engine's until mlar_engine_deinit; `config` is copied.
  * `device` is NULL for the CPU, else it has to outlive the engine. Starts the CPU's workers. Setup: may block. All
  * statuses of mlar_memory_query; MLAR_ERROR_MEMORY_SIZE, _ALIGNMENT, _KIND (host block or arena: diag.field),
- * MLAR_ERROR_BUSY, MLAR_ERROR_UNSUPPORTED (cpu_isa, device mismatch), MLAR_ERROR_THREAD, MLAR_ERROR_DEVICE. */
+ * MLAR_ERROR_OVERLAP (the host block lies in the arena), MLAR_ERROR_BUSY, MLAR_ERROR_UNSUPPORTED (cpu_isa, device
+ * mismatch), MLAR_ERROR_RUNTIME_BLOCKED, MLAR_ERROR_THREAD, MLAR_ERROR_DEVICE. */
 MLAR_API mlar_status mlar_engine_init(const mlar_config *config, mlar_device *device, mlar_arena *arena,
                                       void *host_memory, uint64_t host_bytes, mlar_engine **engine,
                                       mlar_diag *diag);
 
 /* Record the sequence of `layer_count` layers of one kind (bindings[layer_count], all of one struct_size) for
  * up to capacity_rows rows. Nothing is computed and no bound contents are read. Setup: may block. Any lengths
- * may be in the lists at this time. MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY (capacity_rows > max_rows), _LIMIT
- * (programs, layers, nodes), _FORKED, _CAPTURING, _DEVICE, _DEVICE_LOST. */
+ * may be in the lists at this time. MLAR_ERROR_BINDING, _OVERLAP, _UNSUPPORTED (list.form), _CAPACITY (capacity_rows >
+ * max_rows), _LIMIT (programs, layers, nodes), _FORKED, _CAPTURING, _DEVICE, _DEVICE_LOST. */
 MLAR_API mlar_status mlar_engine_capture(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          int32_t layer_count, int32_t capacity_rows, mlar_program **program,
                                          mlar_diag *diag);
 
 /* Replace the addresses of one captured layer (see the table above for what must stay). Ordered on `stream`.
- * Costs nothing if nothing changed. Statuses of capture. */
+ * Costs nothing if nothing changed. Statuses of capture; after any of them the layer is bound as before. */
 MLAR_API mlar_status mlar_program_rebind(mlar_program *program, int32_t layer, const mlar_bindings *bindings,
                                          void *stream, mlar_diag *diag);
 
@@ -283,20 +287,20 @@ MLAR_API mlar_status mlar_engine_step(mlar_engine *engine, const mlar_step *step
  * changed in between make that step's results unspecified and nothing worse; if they change while it runs, nothing is
  * promised. Once a step and kind, before its replays or enqueues, in stream order. `step` NULL: the step that
  * mlar_engine_step began (for replays); else this one (for enqueues). Does not block. Under batch_invariant
- * it does nothing but check. MLAR_ERROR_BINDING (the lists), MLAR_ERROR_CAPACITY, MLAR_ERROR_STATE (`step` NULL and
- * none begun), _DEVICE. */
+ * it does nothing but check. MLAR_ERROR_BINDING and _UNSUPPORTED (the lists), MLAR_ERROR_CAPACITY, MLAR_ERROR_STATE
+ * (`step` NULL and none begun), _DEVICE: what was prepared for the kind before is gone. */
 MLAR_API mlar_status mlar_engine_prepare(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          const mlar_step *step, void *stream, mlar_diag *diag);
 
 /* Run a captured program once with the current step. Does not block, allocates nothing, reads nothing back.
  * MLAR_ERROR_CAPACITY (the step has more rows than the program), MLAR_ERROR_STATE (balanced, no prepare since
- * step). */
+ * step), _DEVICE; on the CPU with guard zones MLAR_ERROR_GUARD, as soon as one is damaged. */
 MLAR_API mlar_status mlar_program_replay(mlar_program *program, void *stream);
 
 /* Launch the sequence once without a program, bindings travelling as kernel arguments: launches only, so
  * `stream` may be under capture. capacity_rows fixes the grids; no host pointer is kept. Does not block.
- * MLAR_ERROR_BINDING, _OVERLAP, _CAPACITY, _DEVICE; MLAR_ERROR_STATE: by policy balanced, the kind's last prepare was
- * for another step, or there was none. */
+ * MLAR_ERROR_BINDING, _OVERLAP, _UNSUPPORTED, _CAPACITY, _DEVICE, _GUARD (as replay); MLAR_ERROR_STATE: by policy
+ * balanced, the kind's last prepare was for another step, or there was none. */
 MLAR_API mlar_status mlar_engine_enqueue(mlar_engine *engine, int32_t kind, const mlar_bindings *bindings,
                                          int32_t capacity_rows, const mlar_step *step, void *stream,
                                          mlar_diag *diag);
@@ -311,8 +315,9 @@ MLAR_API mlar_status mlar_program_destroy(mlar_program *program);
  * discard and restore device memory. */
 MLAR_API mlar_status mlar_engine_invalidate(mlar_engine *engine, void *stream);
 
-/* Stop the workers, release programs, let go of the arena. The host block may be reused. Always succeeds in
- * releasing; a status other than MLAR_OK reports what the device said on the way. */
+/* Stop the workers, release programs, let go of the arena. Nothing may be in flight. The host block may be reused.
+ * MLAR_ERROR_CAPTURING: nothing was done, call again later. Else it always succeeds in releasing, and a status other
+ * than MLAR_OK reports what the device said on the way. */
 MLAR_API mlar_status mlar_engine_deinit(mlar_engine *engine);
 
 /* ---- inspection (may block; refused during a capture) ---- */
@@ -327,13 +332,15 @@ typedef struct mlar_stats {
     int32_t programs; /* open */
     uint64_t host_bytes;
     uint64_t device_bytes;
-    uint64_t high_water_bytes; /* bytes of the arena ever written, if poisoned since init (poison_scratch);
-                                  else 0 */
+    uint64_t
+        high_water_bytes; /* up to which byte of the arena scratch has been written since poison_scratch; 0
+                                  without one, after a self-test, and for GPU memory */
     uint64_t steps;
     uint64_t replays;
     uint64_t enqueues;
     uint64_t set_blocks;          /* launches that carried a change */
-    uint64_t runtime_calls;       /* calls into the device runtime made by steady-state functions */
+    uint64_t runtime_calls;       /* into the device's runtime, by everything that uses this mlar_device: the
+                                     difference over a replay is what that replay called */
     uint64_t invalid_indices;     /* device counter: entries below -1 or past the pool (SPEC.md 4) */
     uint64_t pool_reserved_bytes; /* HIP/CUDA pool attributes, 0 elsewhere */
     uint64_t pool_used_bytes;
@@ -351,7 +358,8 @@ MLAR_API mlar_status mlar_engine_reset_counters(mlar_engine *engine, void *strea
 MLAR_API mlar_status mlar_engine_poison_scratch(mlar_engine *engine, uint32_t seed, void *stream);
 /* MLAR_ERROR_GUARD names the buffer and the side; MLAR_OK with guard_bytes = 0. */
 MLAR_API mlar_status mlar_engine_check_guards(mlar_engine *engine, void *stream, mlar_diag *diag);
-/* Address and size of a buffer of the plan by name ("gather.window"), for a kind (-1: persistent). */
+/* Address and size of a buffer of the plan by name ("gather.window"), for a kind (-1: one that all kinds share).
+ * MLAR_OK with NULL and 0: this configuration does without it. MLAR_ERROR_ARGUMENT: no such buffer. */
 MLAR_API mlar_status mlar_engine_buffer(mlar_engine *engine, int32_t kind, const char *name, void **address,
                                         uint64_t *bytes);
 

@@ -60,7 +60,8 @@ enum {
 #undef MLAR_STATUS_ENUM
 };
 
-/* Why a call failed. Caller-owned, optional everywhere (NULL is accepted); written only on failure. */
+/* Why a call failed. Caller-owned, optional everywhere (NULL is accepted); written only on failure, and where
+ * MLAR_RUNTIME_WARN accepts a runtime and says why it should not have. */
 typedef struct mlar_diag {
     uint32_t struct_size; /* sizeof(mlar_diag), set by the caller */
     mlar_status status;   /* what the call returned */

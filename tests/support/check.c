@@ -3,6 +3,7 @@
  * check.c: see check.h. */
 #include "tests/support/check.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,6 +18,8 @@ const check_limits check_spec = {
     .cosine = 5e-6,
     .lse_absolute = 1e-6,
     .lse_relative = 8.01 / 65536,
+    .lse_of_products = 0x1p-20,
+    .rounding = 1.1,
 };
 
 const check_limits check_spec_cpu = {
@@ -27,6 +30,8 @@ const check_limits check_spec_cpu = {
     .cosine = 5e-6,
     .lse_absolute = 1e-6,
     .lse_relative = 8.01 / 65536,
+    .lse_of_products = 0x1p-20,
+    .rounding = 1.1,
 };
 
 static int64_t out_at(const step_case *made, int32_t row, int32_t head, int32_t d) {
@@ -84,13 +89,17 @@ static void check_head(const step_case *made, const double *expected, int32_t ro
             fail(result, "out row %d head %d element %d: %.9g, expected %.9g", row, head, d, computed,
                  expected[d]);
         result->max_abs = fmax(result->max_abs, difference);
+        const double rounded = made->layer.out_f32 ? (double)(float)expected[d]
+                                                   : reference_bf16_value(reference_bf16_round(expected[d]));
+        result->lost2 += (rounded - expected[d]) * (rounded - expected[d]);
+        result->rounded2 += rounded * rounded;
         result->difference2 += difference * difference;
         result->sum2 += expected[d] * expected[d];
         result->computed2 += computed * computed;
     }
 }
 
-static void check_head_lse(const step_case *made, double expected, int32_t row, int32_t head,
+static void check_head_lse(const step_case *made, double expected, double products, int32_t row, int32_t head,
                            const check_limits *limits, check_result *result) {
     const double computed = check_lse(made, row, head), difference = fabs(computed - expected);
     if (isinf(expected)) {
@@ -98,7 +107,8 @@ static void check_head_lse(const step_case *made, double expected, int32_t row, 
             fail(result, "lse row %d head %d: %.9g, expected %.9g", row, head, computed, expected);
         return;
     }
-    if (!(difference <= limits->lse_absolute) && !(difference <= limits->lse_relative * fabs(expected)))
+    if (!(difference <= limits->lse_absolute) && !(difference <= limits->lse_relative * fabs(expected)) &&
+        !(difference <= limits->lse_of_products * products))
         fail(result, "lse row %d head %d: %.9g, expected %.9g", row, head, computed, expected);
     result->max_lse = fmax(result->max_lse, difference);
 }
@@ -116,14 +126,19 @@ bool check_step(const step_case *made, const reference *expected, const check_li
             }
             result->specified_heads += 1;
             check_head(made, expected->out + at * expected->d_v, row, head, limits, result);
-            if (made->layer.lse) check_head_lse(made, expected->lse[at], row, head, limits, result);
+            if (made->layer.lse)
+                check_head_lse(made, expected->lse[at], expected->products[at], row, head, limits, result);
         }
     }
     result->relative_l2 =
         result->sum2 > 0 ? sqrt(result->difference2 / result->sum2) : sqrt(result->difference2);
-    if (!(result->relative_l2 <= limits->relative_l2))
-        fail(result, "out: relative L2 %.3e, at most %.3e", result->relative_l2, limits->relative_l2);
-    if (!(result->difference2 <= limits->cosine * (result->sum2 + result->computed2)))
+    const double lost = limits->rounding * sqrt(result->sum2 > 0 ? result->lost2 / result->sum2 : 0);
+    const double relative_l2 = fmax(limits->relative_l2, lost);
+    const double cosine = fmax(limits->cosine, limits->rounding * limits->rounding * result->lost2 /
+                                                   fmax(result->rounded2 + result->sum2, DBL_MIN));
+    if (!(result->relative_l2 <= relative_l2))
+        fail(result, "out: relative L2 %.3e, at most %.3e", result->relative_l2, relative_l2);
+    if (!(result->difference2 <= cosine * (result->sum2 + result->computed2)))
         fail(result, "out: cosine difference above %.3e", limits->cosine);
     return result->pass;
 }

@@ -22,6 +22,9 @@ typedef struct check_limits {
     double relative; /* ... by this share of itself */
     double cosine;   /* |x - y|^2 / (|x|^2 + |y|^2), which is at least 1 - cos(x, y) */
     double lse_absolute, lse_relative;
+    double lse_of_products; /* of reference.products */
+    double
+        rounding; /* relative_l2, and cosine by its square, are at least so many times what rounding costs */
 } check_limits;
 
 extern const check_limits check_spec;     /* SPEC section 5 */
@@ -33,6 +36,7 @@ typedef struct check_result {
     double difference2;      /* |computed - expected|^2, with the next two to pool over steps */
     double sum2;             /* |expected|^2 */
     double computed2;        /* |computed|^2 */
+    double lost2, rounded2;  /* |rounded - expected|^2 and |rounded|^2, expected rounded to out's type */
     double max_abs;          /* of out */
     double max_lse;          /* largest |difference| of a finite lse */
     int64_t specified_heads; /* heads that were compared */

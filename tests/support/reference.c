@@ -128,9 +128,13 @@ static void evaluate_head(const mlar_layer_params *layer, reference *result, int
         q_is_nan |= isnan(query[d]) != 0;
     }
     for (int64_t j = 0; j < count; ++j) {
-        double dot = 0;
-        for (int32_t d = 0; d < result->d_qk; ++d) dot += query[d] * keys[j * result->d_qk + d];
+        double dot = 0, magnitude = 0;
+        for (int32_t d = 0; d < result->d_qk; ++d) {
+            dot += query[d] * keys[j * result->d_qk + d];
+            magnitude += fabs(query[d] * keys[j * result->d_qk + d]);
+        }
         scores[j] = layer->scale * dot;
+        result->products[at] = fmax(result->products[at], fabs((double)layer->scale) * magnitude);
         too_large |= !(fabs(scores[j]) < ldexp(1.0, 126));
         if (scores[j] > max) max = scores[j];
     }
@@ -198,6 +202,7 @@ reference *reference_new(const mlar_layer_params *layer, const mlar_shape *shape
     result->d_v = shape->d_v;
     result->out = need(heads * (size_t)shape->d_v, sizeof *result->out);
     result->lse = need(heads, sizeof *result->lse);
+    result->products = need(heads, sizeof *result->products);
     result->verdict = need(heads, sizeof *result->verdict);
     for (int32_t s = 0; s < layer->scope_count; ++s) {
         const size_t width = (size_t)layer->scope[s].width;
@@ -222,6 +227,7 @@ void reference_free(reference *result) {
     }
     free(result->out);
     free(result->lse);
+    free(result->products);
     free(result->verdict);
     free(result);
 }

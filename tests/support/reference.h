@@ -23,6 +23,7 @@ typedef struct reference {
     int32_t rows, heads, d_qk, d_v;
     double *out;                         /* [rows][heads][d_v] */
     double *lse;                         /* [rows][heads] */
+    double *products;                    /* [rows][heads]: |scale| * max_j sum_d |q[d] * k_j[d]| */
     uint8_t *verdict;                    /* [rows][heads], reference_verdict */
     int32_t width[MLAR_MAX_SCOPES];      /* 0 where the scope is absent */
     uint16_t *gathered[MLAR_MAX_SCOPES]; /* bf16 [rows][width][d_qk] */

@@ -65,9 +65,10 @@ static void print_memory(const stepfile *step, session *s) {
            strategy_name(s->memory.strategy), stats.variant, (int)s->config.threads,
            s->config.threads == 1 ? "" : "s");
     (void)mlar_memory_print(&s->memory, 0, format_write_stdout, NULL);
-    printf("arena        %s, of which %s live from stage to stage\n",
-           format_bytes(s->memory.device_bytes, arena),
-           format_bytes(s->memory.device_bytes - s->memory.persistent_bytes, scratch));
+    printf(
+        "arena        %s, of which %s live from stage to stage\n",
+        format_bytes(s->memory.device_bytes, arena),
+        format_bytes(s->memory.device_bytes - s->memory.persistent_bytes - s->memory.guard_bytes, scratch));
     printf("in its place the per-token gather (vLLM #42576) takes %s,\n",
            format_bytes((uint64_t)step->rows * keys * s->memory.full_pool_bytes_per_slot, token));
     printf("             full-pool dequantisation (before #41812) %s for this file's %" PRIu64

@@ -93,12 +93,26 @@ static bool finish(compare_result *result) {
 /* -- out. ----------------------------------------------------------------------------------------------- */
 
 typedef struct out_sums {
+    compare_type computed_type;
     double difference_squared, computed_squared, expected_squared;
-    double largest_difference; /* NaN once a NaN was seen */
+    double lost_squared, rounded_squared; /* by rounding what is expected, and what is left of it */
+    double largest_difference;            /* NaN once a NaN was seen */
     place worst;
 } out_sums;
 
+static double rounded_to(compare_type type, double value) {
+    float narrow = (float)value;
+    uint32_t word;
+    if (type == COMPARE_F64 || !isfinite(narrow)) return value;
+    if (type == COMPARE_F32) return (double)narrow;
+    memcpy(&word, &narrow, sizeof word);
+    return from_bf16((uint16_t)((word + 0x7fff + (word >> 16 & 1)) >> 16)); /* to nearest, ties to even */
+}
+
 static void add_to_sums(out_sums *sums, double apart, const place *at) {
+    const double rounded = rounded_to(sums->computed_type, at->expected);
+    sums->lost_squared += (rounded - at->expected) * (rounded - at->expected);
+    sums->rounded_squared += rounded * rounded;
     sums->difference_squared += apart * apart;
     sums->computed_squared += at->computed * at->computed;
     sums->expected_squared += at->expected * at->expected;
@@ -157,7 +171,7 @@ static double ratio(double part, double whole) {
 static bool compare_heads(const compare_shape *shape, compare_array computed, compare_array expected,
                           compare_array exact, compare_result *result) {
     *result = (compare_result){.checked = true, .has_figures = true};
-    out_sums sums = {0};
+    out_sums sums = {.computed_type = computed.type};
     uint64_t heads = (uint64_t)shape->rows * shape->heads;
     for (uint64_t head = 0; head < heads; head++)
         compare_head(shape, head, computed, expected, exact, &sums, result);
@@ -166,8 +180,14 @@ static bool compare_heads(const compare_shape *shape, compare_array computed, co
     result->relative_l2 = sqrt(ratio(sums.difference_squared, sums.expected_squared));
     result->cosine_difference = ratio(sums.difference_squared, sums.computed_squared + sums.expected_squared);
     result->max_abs = sums.largest_difference;
-    judge_whole(result, result->relative_l2 <= bound, "relative L2", &sums.worst);
-    judge_whole(result, result->cosine_difference <= COMPARE_OUT_COSINE, "cosine difference", &sums.worst);
+    const double lost_l2 = sqrt(ratio(sums.lost_squared, sums.expected_squared));
+    const double lost_cosine = ratio(sums.lost_squared, sums.rounded_squared + sums.expected_squared);
+    judge_whole(result, result->relative_l2 <= fmax(bound, COMPARE_OUT_ROUNDING * lost_l2), "relative L2",
+                &sums.worst);
+    judge_whole(result,
+                result->cosine_difference <=
+                    fmax(COMPARE_OUT_COSINE, COMPARE_OUT_ROUNDING * COMPARE_OUT_ROUNDING * lost_cosine),
+                "cosine difference", &sums.worst);
     return finish(result);
 }
 

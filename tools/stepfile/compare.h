@@ -7,7 +7,8 @@
  *     each element within max(1e-3, 6e-3 x the largest magnitude of its row and head) absolute, or 2.01/128
  *     relative; cosine difference <= 5e-6, taken as |x - y|^2 / (|x|^2 + |y|^2), which bounds 1 - cos(x, y)
  *     from above and suffers no cancellation. (It is about half the square of the relative L2, whose bound
- *     is therefore met first.)
+ *     is therefore met first.) Where rounding the expected values to out's type alone costs nearly as much or
+ *     more (all between two bf16, or too small for one), the two bounds are 1.1 and 1.21 times that.
  * lse: each within 1e-6 absolute or 8.01/65536 relative; infinities must be equal.
  * gathered: bit for bit in the entries that count, any NaN equal to any NaN; other entries are not read.
  *
@@ -31,6 +32,7 @@
 #define COMPARE_OUT_OF_LARGEST       6e-3
 #define COMPARE_OUT_RELATIVE         (2.01 / 128)
 #define COMPARE_OUT_COSINE           5e-6
+#define COMPARE_OUT_ROUNDING         1.1 /* of what rounding alone costs; squared for the cosine */
 #define COMPARE_LSE_ABSOLUTE         1e-6
 #define COMPARE_LSE_RELATIVE         (8.01 / 65536)
 

@@ -107,7 +107,9 @@ bool safetensors_can_write(const char *path, step_error *error) {
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
         return step_error_set(error, "%s: exists and is not a regular file", path);
     char folder[PATH_MAX];
-    if (snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder)
+    if (path[0] == '\0')
+        errno = ENOENT;
+    else if (snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder)
         errno = ENAMETOOLONG;
     else if (access(dirname(folder), W_OK) == 0)
         return true;
