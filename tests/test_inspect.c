@@ -168,10 +168,22 @@ typedef struct spoiler {
     int32_t calls, spoiled_call; /* counted while `workspace` is known */
     unsigned char *workspace;
     uint64_t bytes;
+    const uint32_t *scratch; /* what stages find there, each word once */
+    uint32_t seen[32];
+    int32_t seen_count;
 } spoiler;
+
+static void look(spoiler *s) {
+    int32_t i = 0;
+    ASAN_UNPOISON_MEMORY_REGION(s->scratch, sizeof *s->scratch);
+    while (i < s->seen_count && s->seen[i] != *s->scratch) i++;
+    if (i < s->seen_count || s->seen_count == 32) return;
+    s->seen[s->seen_count++] = *s->scratch;
+}
 
 static void spoiling_for(void *context, int32_t count, void (*body)(void *arg, int32_t i), void *arg) {
     spoiler *s = context;
+    if (s->scratch != NULL) look(s);
     if (!s->is_idle)
         for (int32_t i = 0; i < count; i++) body(arg, i);
     if (s->workspace == NULL || s->calls++ != s->spoiled_call) return;
@@ -197,6 +209,16 @@ static void test_the_selftest_can_fail(void **state) {
         s.workspace = workspace;
         MUST_BE(MLAR_OK, mlar_engine_selftest(engine, NULL, &diag));
         const int32_t calls = s.calls;
+        /* Scratch is poisoned four times, before replay and enqueue at all rows and at one, and never alike. */
+        void *scratch = NULL;
+        uint64_t scratch_bytes = 0;
+        MUST(mlar_engine_buffer(engine, 0, strategy == MLAR_STRATEGY_GATHER ? "gather.window" : "partial.out",
+                                &scratch, &scratch_bytes));
+        assert_true(scratch_bytes >= sizeof *s.scratch);
+        s.scratch = scratch;
+        MUST_BE(MLAR_OK, mlar_engine_selftest(engine, NULL, &diag));
+        assert_true(s.seen_count >= 4);
+        s.scratch = NULL;
         int32_t noticed = 0;
         assert_true(calls >= 4);
         for (int32_t call = 0; call < calls; call++) {
