@@ -91,8 +91,11 @@ static void check_head(const step_case *made, const double *expected, int32_t ro
         result->max_abs = fmax(result->max_abs, difference);
         const double rounded = made->layer.out_f32 ? (double)(float)expected[d]
                                                    : reference_bf16_value(reference_bf16_round(expected[d]));
-        result->lost2 += (rounded - expected[d]) * (rounded - expected[d]);
-        result->rounded2 += rounded * rounded;
+        if (isfinite(
+                rounded)) { /* an overflow is its own element's matter, and loosens no bound on the others */
+            result->lost2 += (rounded - expected[d]) * (rounded - expected[d]);
+            result->rounded2 += rounded * rounded;
+        }
         result->difference2 += difference * difference;
         result->sum2 += expected[d] * expected[d];
         result->computed2 += computed * computed;
@@ -139,7 +142,7 @@ bool check_step(const step_case *made, const reference *expected, const check_li
     if (!(result->relative_l2 <= relative_l2))
         fail(result, "out: relative L2 %.3e, at most %.3e", result->relative_l2, relative_l2);
     if (!(result->difference2 <= cosine * (result->sum2 + result->computed2)))
-        fail(result, "out: cosine difference above %.3e", limits->cosine);
+        fail(result, "out: cosine difference above %.3e", cosine);
     return result->pass;
 }
 

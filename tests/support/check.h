@@ -24,7 +24,7 @@ typedef struct check_limits {
     double lse_absolute, lse_relative;
     double lse_of_products; /* of reference.products */
     double
-        rounding; /* relative_l2, and cosine by its square, are at least so many times what rounding costs */
+        rounding; /* times what rounding alone costs: relative_l2 is no less, nor cosine than by its square */
 } check_limits;
 
 extern const check_limits check_spec;     /* SPEC section 5 */

@@ -103,16 +103,19 @@ typedef struct out_sums {
 static double rounded_to(compare_type type, double value) {
     float narrow = (float)value;
     uint32_t word;
-    if (type == COMPARE_F64 || !isfinite(narrow)) return value;
+    if (type == COMPARE_F64) return value;
     if (type == COMPARE_F32) return (double)narrow;
+    if (!isfinite(narrow)) return (double)narrow;
     memcpy(&word, &narrow, sizeof word);
     return from_bf16((uint16_t)((word + 0x7fff + (word >> 16 & 1)) >> 16)); /* to nearest, ties to even */
 }
 
 static void add_to_sums(out_sums *sums, double apart, const place *at) {
     const double rounded = rounded_to(sums->computed_type, at->expected);
-    sums->lost_squared += (rounded - at->expected) * (rounded - at->expected);
-    sums->rounded_squared += rounded * rounded;
+    if (isfinite(rounded)) { /* an overflow is its own element's matter, and loosens no bound on the others */
+        sums->lost_squared += (rounded - at->expected) * (rounded - at->expected);
+        sums->rounded_squared += rounded * rounded;
+    }
     sums->difference_squared += apart * apart;
     sums->computed_squared += at->computed * at->computed;
     sums->expected_squared += at->expected * at->expected;
